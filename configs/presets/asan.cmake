@@ -1,0 +1,4 @@
+# AddressSanitizer and UndefinedBehaviorSanitizer.
+set(CMAKE_BUILD_TYPE Debug CACHE STRING "")
+set(CMAKE_C_FLAGS_DEBUG "-O1 -g" CACHE STRING "")
+set(S2VM_SANITIZE "address,undefined" CACHE STRING "")

@@ -1,0 +1,2 @@
+# What users run.
+set(CMAKE_BUILD_TYPE RelWithDebInfo CACHE STRING "")

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The engine: spaces of guest-physical memory, made of regions of memory files, and the tables that
+ * translate them, shared among spaces wherever that cannot be seen.
+ *
+ * It keeps a use count for every table, finds tables to share in an index, copies a shared table
+ * before a space changes it ("unshare"), and returns what is to be stored and invalidated as values
+ * (ept/change.h). It runs the same in a VMM and in a test.
+ *
+ * Locks, outermost first: a space's; its parent's; tables' from the root down, of one path; the share
+ * index's, the pools', the reverse map's. docs/locking.md says for each transition of a use count
+ * who may do it.
+ */
+#ifndef EPT_EPT_H
+#define EPT_EPT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ept/addr.h"
+#include "ept/change.h"
+#include "ept/format.h"
+#include "rmap/rmap.h"
+
+/* How a region's writes act. */
+enum ept_mode {
+	EPT_PRIVATE, /* the first write to a page gives the guest its own copy */
+	EPT_SHARED,  /* writes go to the memory file */
+};
+
+/* Guest-physical memory that shows pages of a memory file. */
+struct ept_region {
+	struct gpa start;
+	uint64_t bytes;		/* a multiple of EPT_PAGE_BYTES */
+	struct file_page first; /* what lies at start */
+	unsigned rights;	/* of enum ept_rights; EPT_READ always */
+	enum ept_mode mode;
+};
+
+/* The fleet-physical memory that the engine hands out. Both lie within the fleet's one VM. */
+struct ept_memory {
+	void *tables;	     /* where the caller sees the table pages; zero at first */
+	struct fpa tables_at;
+	uint32_t table_count;
+	struct fpa pages_at; /* private pages; the engine never looks into them */
+	uint32_t page_count;
+};
+
+struct ept_config {
+	const struct ept_format *format;
+	struct ept_memory memory;
+	/*
+	 * One entry that every root has, for the gate; 0 for none. The engine leaves it alone and
+	 * maps nothing in its span.
+	 */
+	unsigned root_entry_index;
+	uint64_t root_entry;
+	/* Levels of tables that guests may find in the share index: bit n for level n. */
+	unsigned share_levels;
+};
+
+#define EPT_SHARE_ALL (1u << 1 | 1u << 2 | 1u << 3)
+
+/* A memory file's pages as one stretch of fleet-physical memory. */
+struct ept_file {
+	struct fpa window;
+	uint64_t pages;
+	bool writable; /* whether regions of mode EPT_SHARED may map it */
+};
+
+struct ept_space_options {
+	uint32_t domain; /* guests share tables within a sharing domain only (B8) */
+	bool sharing;	 /* off: every table is the space's own */
+};
+
+/* What the engine has done, since it was created. Counters only go up. */
+struct ept_counters {
+	uint64_t faults;	 /* ept_space_fault() that succeeded */
+	uint64_t spurious;	 /* of these: nothing was missing */
+	uint64_t tables_filled;	 /* tables made for a fault */
+	uint64_t tables_shared;	 /* tables found in the share index */
+	uint64_t tables_cloned;	 /* tables shared by cloning */
+	uint64_t tables_copied;	 /* unshared */
+	uint64_t pages_copied;	 /* data copy-on-write */
+	uint64_t tables_dropped; /* references dropped */
+	uint64_t tables_freed;	 /* last references dropped */
+};
+
+/* What there is at this moment. */
+struct ept_usage {
+	uint64_t tables[EPT_ROOT_LEVEL + 1]; /* in use, by level; [0] unused */
+	uint64_t tables_quarantined;	     /* free, but not scrubbed yet */
+	uint64_t pages;			     /* private pages in use */
+	uint64_t pages_quarantined;
+	uint64_t indexed; /* tables in the share index */
+};
+
+/* What one space is translated by. */
+struct ept_space_usage {
+	uint64_t tables_alone;	/* that no other space uses, its root included */
+	uint64_t tables_shared; /* that others use too */
+	uint64_t pages_alone;	/* private pages */
+	uint64_t pages_shared;	/* private pages that another table also maps */
+};
+
+struct ept;
+struct ept_space;
+
+/* An engine, or NULL when memory ran out. */
+struct ept *ept_create(const struct ept_config *config);
+
+/* All spaces must be destroyed before. */
+void ept_destroy(struct ept *ept);
+
+/* Makes a memory file known; its number, or -1 when memory ran out. Before any space maps it. */
+int ept_file_add(struct ept *ept, const struct ept_file *file);
+
+/* An empty space. Its root exists at once. */
+enum ept_status ept_space_create(struct ept *ept, const struct ept_space_options *options,
+				 struct ept_space **out);
+
+/*
+ * The operations below lock the space, and on EPT_OK return with it locked and a change to finish
+ * (ept/change.h). On any other status nothing is locked, nothing changed, @change is empty.
+ */
+
+/* Adds a region where there is none. Tables come with faults, or with ept_space_populate(). */
+enum ept_status ept_space_map(struct ept_space *space, const struct ept_region *region,
+			      struct ept_change *change);
+
+/* Takes away whatever regions there are in [start, start + bytes), whole or in part. */
+enum ept_status ept_space_unmap(struct ept_space *space, struct gpa start, uint64_t bytes,
+				struct ept_change *change);
+
+/* Gives the regions in [start, start + bytes) other rights; there must be no hole in it. */
+enum ept_status ept_space_protect(struct ept_space *space, struct gpa start, uint64_t bytes,
+				  unsigned rights, struct ept_change *change);
+
+/*
+ * Makes an access of @access (one of enum ept_rights) at @gpa possible: fills in what is missing,
+ * and for a write unshares the tables on the path and copies the page. A change without edits means
+ * that somebody else did it meanwhile.
+ */
+enum ept_status ept_space_fault(struct ept_space *space, struct gpa gpa, unsigned access,
+				struct ept_change *change);
+
+/*
+ * A space with the regions and the memory of @parent, sharing its tables: one entry and one count for
+ * each entry of its root. The entries of the parent's root lose the right to write.
+ */
+enum ept_status ept_space_clone(struct ept_space *parent, struct ept_space **out,
+				struct ept_change *change);
+
+/* Lets no operation change the space's memory any more, so that clones can be reset to it. */
+enum ept_status ept_space_freeze(struct ept_space *space, struct ept_change *change);
+
+/* Gives a clone of a frozen space that space's regions and memory back. */
+enum ept_status ept_space_reset(struct ept_space *space, struct ept_change *change);
+
+/*
+ * Ends a space, whose vCPUs are stopped and will not enter its guest again. What only it used goes
+ * into quarantine. A frozen space's memory stays for as long as clones of it exist.
+ */
+void ept_space_destroy(struct ept_space *space);
+
+/*
+ * Takes tables and pages out of quarantine: the change scrubs up to @limit tables and discards
+ * pages. EPT_OK with an empty change: there was nothing to do.
+ */
+enum ept_status ept_scrub(struct ept *ept, unsigned limit, struct ept_change *change);
+
+/* The root's place, for a guest's entry. Does not change while the space lives. */
+struct fpa ept_space_root(const struct ept_space *space);
+
+/*
+ * What @gpa translates to and the rights on its whole path; false where an entry is missing. For
+ * the VMM's own accesses to guest memory; the answer holds while the guest does not run.
+ */
+bool ept_space_translate(struct ept_space *space, struct gpa gpa, struct fpa *to,
+			 unsigned *rights);
+
+/* The region that covers @gpa; false if there is none. */
+bool ept_space_region(struct ept_space *space, struct gpa gpa, struct ept_region *out);
+
+/* Number of faults of the space that ended with EPT_OK. */
+uint64_t ept_space_faults(const struct ept_space *space);
+
+void ept_usage(struct ept *ept, struct ept_usage *usage);
+void ept_counters(struct ept *ept, struct ept_counters *counters);
+void ept_space_usage(struct ept_space *space, struct ept_space_usage *usage);
+
+/* Bytes of the VMM's own memory that the engine's descriptors and the reverse map occupy. */
+uint64_t ept_overhead_bytes(struct ept *ept);
+
+#endif

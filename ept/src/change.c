@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Changes: what an operation prepares, and its two ends.
+ *
+ * While an operation is prepared, nothing that others can reach is changed: tables that it makes are
+ * filled, entries of others' are only listed. Counts of what new entries refer to go up at once,
+ * counts of what old entries refer to go down when the change is finished, after the edits and
+ * invalidations were done; so nothing is freed that anybody can still reach (Linux a4a118f2eead).
+ * An operation that cannot be completed drops what its new entries refer to instead, and leaves
+ * everything as it was.
+ */
+#include "ept_internal.h"
+
+const char *ept_status_text(enum ept_status status)
+{
+	static const char *const texts[] = {
+		[EPT_OK] = "done",
+		[EPT_MORE] = "there is another step",
+		[EPT_NO_MEMORY] = "the VMM's memory ran out",
+		[EPT_NO_TABLE] = "no table page is free",
+		[EPT_NO_PAGE] = "no private page is free",
+		[EPT_OUTSIDE] = "outside of all regions",
+		[EPT_DENIED] = "the region does not grant this access",
+		[EPT_OVERLAP] = "a region is in the way, or missing",
+		[EPT_INVALID] = "not aligned, empty, or out of range",
+		[EPT_FROZEN] = "the space is frozen",
+		[EPT_NO_PARENT] = "not a clone of a frozen space",
+	};
+
+	return texts[status];
+}
+
+void ept_change_begin(struct ept_change *change, struct ept *ept, struct ept_space *space)
+{
+	assert(!change->edits.count && !change->held_count && !change->fresh_count);
+	change->ept = ept;
+	change->space = space;
+	change->progress = (struct ept_progress){ 0 };
+}
+
+void ept_change_free(struct ept_change *change)
+{
+	ept_list_free(&change->edits);
+	ept_list_free(&change->invalidations);
+	ept_list_free(&change->scrubbed_tables);
+	ept_list_free(&change->scrubbed_pages);
+}
+
+void ept_change_hold(struct ept_change *change, struct ept_table *table, bool owned)
+{
+	assert(change->held_count < EPT_ROOT_LEVEL);
+	change->held[change->held_count++] = (struct ept_held){ .table = table, .owned = owned };
+}
+
+static struct ept_held *held_find(const struct ept_change *change, const struct ept_table *table)
+{
+	for (unsigned at = 0; at < change->held_count; at++)
+		if (change->held[at].table == table)
+			return (struct ept_held *)&change->held[at];
+	return NULL;
+}
+
+bool ept_change_holds(const struct ept_change *change, const struct ept_table *table)
+{
+	return held_find(change, table);
+}
+
+void ept_change_sanitized(struct ept_change *change, const struct ept_table *table)
+{
+	held_find(change, table)->sanitized = true;
+}
+
+void ept_change_add_fresh(struct ept_change *change, struct ept_table *table, bool index)
+{
+	assert(change->fresh_count < EPT_ROOT_LEVEL);
+	change->fresh[change->fresh_count++] = (struct ept_fresh){ table, index };
+}
+
+bool ept_change_is_fresh(const struct ept_change *change, const struct ept_table *table)
+{
+	for (unsigned at = 0; at < change->fresh_count; at++)
+		if (change->fresh[at].table == table)
+			return true;
+	return false;
+}
+
+bool ept_change_reserve(struct ept_change *change, size_t count)
+{
+	return ept_list_reserve(&change->edits, count, sizeof(struct ept_edit));
+}
+
+static struct rmap_entry entry_of(const struct ept *ept, const struct ept_table *table,
+				  unsigned index)
+{
+	return (struct rmap_entry){ ept_table_number(ept, table), (uint16_t)index };
+}
+
+static bool same_target(const struct ept *ept, uint64_t a, uint64_t b)
+{
+	return ept_entry_present(a) && ept_entry_present(b) &&
+	       ept_entry_target(ept->config.format, a).v ==
+		       ept_entry_target(ept->config.format, b).v;
+}
+
+/* The reverse map follows entry @index of @table, whose lock is held, from @old to @value. */
+static void rmap_follow(struct ept *ept, struct ept_table *table, unsigned index, uint64_t old,
+			uint64_t value)
+{
+	struct rmap_entry at = entry_of(ept, table, index);
+	struct file_page page;
+
+	if (!ept_entry_present(old))
+		return; /* What became present was added when it was prepared. */
+	if (table->level > 1 && ept_entry_present(value))
+		rmap_owner_move(ept->rmap, ept_table_number(ept, ept_entry_child(ept, value)), at);
+	else if (table->level > 1)
+		rmap_owner_remove(ept->rmap, at);
+	else if (ept_file_page_of(ept, ept_entry_target(ept->config.format, old), &page))
+		rmap_page_remove(ept->rmap, page, at, 1);
+}
+
+/* Drops the reference that an entry of a table of @level held. */
+static void entry_drop(struct ept *ept, unsigned level, uint64_t entry)
+{
+	if (!ept_entry_present(entry))
+		return;
+	if (level > 1)
+		ept_table_put(ept, ept_entry_child(ept, entry));
+	else if (ept_page_is_private(ept, ept_entry_target(ept->config.format, entry)))
+		ept_page_put(ept, ept_entry_target(ept->config.format, entry));
+}
+
+static void store_fresh(struct ept *ept, struct ept_table *table, unsigned index, uint64_t value)
+{
+	uint64_t old = ept_entry_load(ept, table, index);
+
+	atomic_store_explicit(&ept_table_entries(ept, table)[index], value, memory_order_relaxed);
+	if (same_target(ept, old, value))
+		return;
+	rmap_follow(ept, table, index, old, value);
+	entry_drop(ept, table->level, old);
+}
+
+void ept_change_store(struct ept_change *change, struct ept_table *table, unsigned index,
+		      uint64_t value)
+{
+	struct ept *ept = change->ept;
+	struct ept_edit *edits = change->edits.items;
+	uint64_t old = ept_entry_load(ept, table, index);
+
+	if (ept_change_is_fresh(change, table)) {
+		store_fresh(ept, table, index, value);
+		return;
+	}
+	assert(change->edits.count < change->edits.capacity);
+	edits[change->edits.count++] = (struct ept_edit){
+		.entry = { ept_table_at(ept, table).v + index * sizeof(value) },
+		.value = value,
+		.old = old,
+		.by = ept_entry_present(old) ? EPT_EDIT_GATE : EPT_EDIT_PLAIN,
+	};
+}
+
+enum ept_status ept_change_link(struct ept_change *change, struct ept_table *table, unsigned index,
+				struct ept_table *child, unsigned rights)
+{
+	struct ept *ept = change->ept;
+	uint64_t value = ept_entry_table(ept->config.format, ept_table_at(ept, child), rights);
+	bool present = ept_entry_present(ept_entry_load(ept, table, index));
+
+	if (!ept_change_reserve(change, 1) ||
+	    (!present && !rmap_owner_add(ept->rmap, ept_table_number(ept, child),
+					 entry_of(ept, table, index)))) {
+		ept_table_put(ept, child);
+		return EPT_NO_MEMORY;
+	}
+	ept_change_store(change, table, index, value);
+	return EPT_OK;
+}
+
+enum ept_status ept_change_invalidate_space(struct ept_change *change)
+{
+	struct ept_invalidation *items;
+
+	if (!ept_list_reserve(&change->invalidations, 1, sizeof(*items)))
+		return EPT_NO_MEMORY;
+	items = change->invalidations.items;
+	items[change->invalidations.count++] = (struct ept_invalidation){
+		.kind = EPT_INVALIDATE_SPACE,
+		.space = change->space,
+	};
+	return EPT_OK;
+}
+
+static struct ept_table *edit_table(const struct ept *ept, const struct ept_edit *edit)
+{
+	return ept_table_of(ept, edit->entry);
+}
+
+static unsigned edit_index(const struct ept_edit *edit)
+{
+	return (unsigned)(edit->entry.v % EPT_PAGE_BYTES / sizeof(uint64_t));
+}
+
+/* The reverse map follows all edits, before the tables that they are in are unlocked. */
+static void follow_edits(struct ept_change *change)
+{
+	const struct ept_edit *edits = ept_change_edits(change);
+	struct ept *ept = change->ept;
+
+	for (size_t at = 0; at < change->edits.count; at++)
+		if (!same_target(ept, edits[at].old, edits[at].value))
+			rmap_follow(ept, edit_table(ept, &edits[at]), edit_index(&edits[at]),
+				    edits[at].old, edits[at].value);
+}
+
+static void publish_fresh(struct ept_change *change)
+{
+	for (unsigned at = 0; at < change->fresh_count; at++) {
+		struct ept_table *table = change->fresh[at].table;
+
+		pthread_mutex_lock(&table->lock);
+		table->published = true;
+		pthread_mutex_unlock(&table->lock);
+	}
+}
+
+/* Tables that only this space uses and that it changed no longer show what the index says. */
+static void settle_held(struct ept_change *change)
+{
+	for (unsigned at = 0; at < change->held_count; at++) {
+		struct ept_held *held = &change->held[at];
+
+		if (!held->owned)
+			continue;
+		ept_index_remove(change->ept, held->table);
+		held->table->clean = false;
+		if (held->sanitized)
+			atomic_store(&held->table->tainted, false);
+	}
+}
+
+void ept_change_release(struct ept_change *change)
+{
+	while (change->held_count)
+		pthread_mutex_unlock(&change->held[--change->held_count].table->lock);
+}
+
+static void drop_old(struct ept_change *change)
+{
+	const struct ept_edit *edits = ept_change_edits(change);
+	struct ept *ept = change->ept;
+
+	for (size_t at = 0; at < change->edits.count; at++)
+		if (!same_target(ept, edits[at].old, edits[at].value))
+			entry_drop(ept, edit_table(ept, &edits[at])->level, edits[at].old);
+}
+
+static void clear(struct ept_change *change)
+{
+	change->edits.count = 0;
+	change->invalidations.count = 0;
+	change->has_copy = false;
+	change->fresh_count = 0;
+}
+
+static void end(struct ept_change *change)
+{
+	clear(change);
+	if (change->space)
+		pthread_mutex_unlock(&change->space->lock);
+	change->space = NULL;
+}
+
+enum ept_status ept_change_finish(struct ept_change *change)
+{
+	enum ept_status status = EPT_OK;
+
+	if (!change->space) {
+		ept_scrub_finish(change);
+		clear(change);
+		return EPT_OK;
+	}
+	follow_edits(change);
+	publish_fresh(change);
+	settle_held(change);
+	ept_change_release(change);
+	drop_old(change);
+	clear(change);
+	if (change->progress.stage) {
+		status = ept_map_step(change);
+		if (status == EPT_OK && change->progress.stage)
+			return EPT_MORE;
+	}
+	if (status == EPT_OK)
+		end(change);
+	return status;
+}
+
+/* Drops what an entry that is not going to be stored refers to. */
+static void undo(struct ept *ept, const struct ept_edit *edit)
+{
+	struct ept_table *table = edit_table(ept, edit);
+	struct fpa target = ept_entry_target(ept->config.format, edit->value);
+	struct rmap_entry at = entry_of(ept, table, edit_index(edit));
+	struct file_page page;
+
+	if (!ept_entry_present(edit->value) || same_target(ept, edit->old, edit->value))
+		return;
+	if (table->level > 1) {
+		if (!ept_entry_present(edit->old))
+			rmap_owner_remove(ept->rmap, at);
+		ept_table_put(ept, ept_table_of(ept, target));
+	} else if (ept_page_is_private(ept, target)) {
+		ept_page_give_back(ept, target);
+	} else if (ept_file_page_of(ept, target, &page)) {
+		rmap_page_remove(ept->rmap, page, at, 1);
+	}
+}
+
+enum ept_status ept_change_abort(struct ept_change *change, enum ept_status status)
+{
+	const struct ept_edit *edits = ept_change_edits(change);
+
+	for (size_t at = change->edits.count; at-- > 0;)
+		undo(change->ept, &edits[at]);
+	ept_change_release(change);
+	end(change);
+	return status;
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Unsharing: a table that a space is about to change becomes its own.
+ *
+ * A table that several entries point at is never changed, but for absent entries that a fault fills
+ * for all sharers (F21). A space that wants another change copies the table, takes a reference on
+ * all that its entries refer to (F6), and points its own entry at the copy. What the copy shares
+ * with the original from then on is read-only in the copy. In the original some entries may go on
+ * granting write: no path through it does, because every entry that points at a shared table is
+ * read-only (F18). When the original has one user again and that user wants to write, those entries
+ * are corrected first ("sanitized"); until then the table is marked tainted.
+ */
+#include "ept_internal.h"
+
+/* Whether an entry of a table that was shared may keep its right to write. */
+static bool may_stay_writable(const struct ept *ept, unsigned level, uint64_t entry)
+{
+	struct fpa target = ept_entry_target(ept->config.format, entry);
+	struct ept_table *child;
+
+	if (level == 1)
+		return !ept_page_is_private(ept, target) || !ept_page_is_shared(ept, target);
+	child = ept_table_of(ept, target);
+	return child->shared_writable ||
+	       (!ept_table_is_shared(child) && !atomic_load(&child->tainted));
+}
+
+/* What @entry of a table of @level looks like in a copy of that table, where all is shared. */
+static uint64_t entry_for_copy(const struct ept *ept, unsigned level, uint64_t entry)
+{
+	struct fpa target = ept_entry_target(ept->config.format, entry);
+	bool writable = ept_entry_writable(ept->config.format, entry);
+
+	if (level == 1)
+		writable = writable && !ept_page_is_private(ept, target);
+	else
+		writable = writable && ept_table_of(ept, target)->shared_writable;
+	return ept_entry_with_write(ept->config.format, entry, writable);
+}
+
+/* Takes the reference that a copied entry of a table of @level needs; false without memory. */
+static bool entry_get(struct ept *ept, struct ept_table *copy, unsigned index, uint64_t entry)
+{
+	struct fpa target = ept_entry_target(ept->config.format, entry);
+	struct ept_table *child;
+
+	if (copy->level == 1) {
+		if (ept_page_is_private(ept, target))
+			ept_page_get(ept, target);
+		return true;
+	}
+	child = ept_table_of(ept, target);
+	if (!rmap_owner_add(ept->rmap, ept_table_number(ept, child),
+			    (struct rmap_entry){ ept_table_number(ept, copy), (uint16_t)index }))
+		return false;
+	ept_table_get(child);
+	return true;
+}
+
+/* Fills the fresh table @copy with what @table, whose lock is held, translates. */
+static enum ept_status copy_table(struct ept *ept, struct ept_table *table, struct ept_table *copy)
+{
+	_Atomic uint64_t *to = ept_table_entries(ept, copy);
+
+	for (unsigned index = 0; index < EPT_ENTRIES; index++) {
+		uint64_t entry = ept_entry_load(ept, table, index);
+
+		if (!ept_entry_present(entry))
+			continue;
+		if (!entry_get(ept, copy, index, entry))
+			return EPT_NO_MEMORY;
+		atomic_store_explicit(&to[index], entry_for_copy(ept, table->level, entry),
+				      memory_order_relaxed);
+	}
+	if (!rmap_page_copy(ept->rmap, ept_table_number(ept, table), ept_table_number(ept, copy)))
+		return EPT_NO_MEMORY;
+	return EPT_OK;
+}
+
+/* Takes away rights that entries of @table kept while it was shared. It is held. */
+static enum ept_status sanitize(struct ept_change *change, struct ept_table *table)
+{
+	struct ept *ept = change->ept;
+
+	if (!atomic_load(&table->tainted))
+		return EPT_OK;
+	if (!ept_change_reserve(change, EPT_ENTRIES))
+		return EPT_NO_MEMORY;
+	for (unsigned index = 0; index < EPT_ENTRIES; index++) {
+		uint64_t entry = ept_entry_load(ept, table, index);
+
+		if (ept_entry_present(entry) && ept_entry_writable(ept->config.format, entry) &&
+		    !may_stay_writable(ept, table->level, entry))
+			ept_change_store(change, table, index,
+					 ept_entry_with_write(ept->config.format, entry, false));
+	}
+	ept_change_sanitized(change, table);
+	return EPT_OK;
+}
+
+/* The space is the only user of @child, which is locked: keep it so, and make it writable. */
+static enum ept_status keep(struct ept_change *change, struct ept_table *parent, unsigned index,
+			    unsigned rights, struct ept_table *child)
+{
+	const struct ept_format *format = change->ept->config.format;
+	uint64_t entry = ept_entry_load(change->ept, parent, index);
+	enum ept_status status;
+
+	ept_change_hold(change, child, true);
+	if (!(rights & EPT_WRITE) ||
+	    (ept_entry_writable(format, entry) && !atomic_load(&child->tainted)))
+		return EPT_OK;
+	status = sanitize(change, child);
+	if (status != EPT_OK)
+		return status;
+	if (!ept_change_reserve(change, 1))
+		return EPT_NO_MEMORY;
+	ept_change_store(change, parent, index, ept_entry_with_write(format, entry, true));
+	return EPT_OK;
+}
+
+/* Others use @child, which is locked: the entry is to point at a copy instead. Unlocks @child. */
+static enum ept_status replace(struct ept_change *change, struct ept_table *parent, unsigned index,
+			       unsigned rights, struct ept_table *child, struct ept_table *copy)
+{
+	enum ept_status status = copy_table(change->ept, child, copy);
+
+	pthread_mutex_unlock(&child->lock);
+	if (status == EPT_OK)
+		status = ept_change_invalidate_space(change);
+	if (status != EPT_OK) {
+		ept_table_put(change->ept, copy);
+		return status;
+	}
+	ept_change_add_fresh(change, copy, false);
+	ept_count(&change->ept->stat.tables_copied);
+	return ept_change_link(change, parent, index, copy, rights);
+}
+
+/* F5: take a table without the lock, lock again, look again at the count. */
+static enum ept_status unshare_child(struct ept_change *change, struct ept_table *parent, unsigned index,
+			       unsigned rights, struct ept_table **child)
+{
+	struct ept_table *copy = ept_table_take(change->ept, (*child)->level);
+
+	if (!copy)
+		return EPT_NO_TABLE;
+	pthread_mutex_lock(&(*child)->lock);
+	if (ept_table_is_shared(*child)) {
+		struct ept_table *original = *child;
+
+		*child = copy;
+		return replace(change, parent, index, rights, original, copy);
+	}
+	ept_table_put(change->ept, copy);
+	return keep(change, parent, index, rights, *child);
+}
+
+enum ept_status ept_own_child(struct ept_change *change, struct ept_table *parent, unsigned index,
+			      unsigned rights, struct ept_table **child)
+{
+	*child = ept_entry_child(change->ept, ept_entry_load(change->ept, parent, index));
+	if (ept_change_is_fresh(change, *child))
+		return EPT_OK;
+	pthread_mutex_lock(&(*child)->lock);
+	if (!ept_table_is_shared(*child))
+		return keep(change, parent, index, rights, *child);
+	pthread_mutex_unlock(&(*child)->lock);
+	return unshare_child(change, parent, index, rights, child);
+}

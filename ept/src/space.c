@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT
+/* The engine as a whole, and the lives of spaces. */
+#include "ept_internal.h"
+
+#include <stdlib.h>
+
+struct ept *ept_create(const struct ept_config *config)
+{
+	struct ept *ept = calloc(1, sizeof(*ept));
+
+	if (!ept)
+		return NULL;
+	ept->config = *config;
+	pthread_mutex_init(&ept->spaces_lock, NULL);
+	TAILQ_INIT(&ept->spaces);
+	ept->rmap = rmap_create(config->memory.table_count);
+	if (!ept->rmap || !ept_tables_init(ept) || !ept_pages_init(ept) || !ept_index_init(ept)) {
+		ept_destroy(ept);
+		return NULL;
+	}
+	return ept;
+}
+
+void ept_destroy(struct ept *ept)
+{
+	if (!ept)
+		return;
+	assert(TAILQ_EMPTY(&ept->spaces));
+	ept_index_free(ept);
+	ept_pages_free(ept);
+	ept_tables_free(ept);
+	rmap_destroy(ept->rmap);
+	pthread_mutex_destroy(&ept->spaces_lock);
+	free(ept);
+}
+
+/* A new root has the gate's entry and nothing else. */
+static struct ept_table *root_create(struct ept *ept)
+{
+	struct ept_table *root = ept_table_take(ept, EPT_ROOT_LEVEL);
+
+	if (!root)
+		return NULL;
+	if (ept->config.root_entry)
+		atomic_store(&ept_table_entries(ept, root)[ept->config.root_entry_index],
+			     ept->config.root_entry);
+	return root;
+}
+
+enum ept_status ept_space_prepare(struct ept *ept, const struct ept_space_options *options,
+				  struct ept_space **out)
+{
+	struct ept_space *space = calloc(1, sizeof(*space));
+
+	if (!space)
+		return EPT_NO_MEMORY;
+	space->root = root_create(ept);
+	if (!space->root) {
+		free(space);
+		return EPT_NO_TABLE;
+	}
+	pthread_mutex_init(&space->lock, NULL);
+	space->ept = ept;
+	space->options = *options;
+	atomic_store(&space->references, 1);
+	pthread_mutex_lock(&ept->spaces_lock);
+	TAILQ_INSERT_TAIL(&ept->spaces, space, link);
+	pthread_mutex_unlock(&ept->spaces_lock);
+	*out = space;
+	return EPT_OK;
+}
+
+void ept_space_publish(struct ept_space *space)
+{
+	pthread_mutex_lock(&space->root->lock);
+	space->root->published = true;
+	pthread_mutex_unlock(&space->root->lock);
+}
+
+enum ept_status ept_space_create(struct ept *ept, const struct ept_space_options *options,
+				 struct ept_space **out)
+{
+	enum ept_status status = ept_space_prepare(ept, options, out);
+
+	if (status == EPT_OK)
+		ept_space_publish(*out);
+	return status;
+}
+
+static void space_free(struct ept_space *space)
+{
+	struct ept *ept = space->ept;
+
+	pthread_mutex_lock(&ept->spaces_lock);
+	TAILQ_REMOVE(&ept->spaces, space, link);
+	pthread_mutex_unlock(&ept->spaces_lock);
+	ept_table_put(ept, space->root);
+	ept_list_free(&space->regions);
+	pthread_mutex_destroy(&space->lock);
+	free(space);
+}
+
+void ept_space_put(struct ept_space *space)
+{
+	while (space && atomic_fetch_sub(&space->references, 1) == 1) {
+		struct ept_space *parent = space->parent;
+
+		space_free(space);
+		space = parent;
+	}
+}
+
+void ept_space_destroy(struct ept_space *space)
+{
+	ept_space_put(space);
+}
+
+struct fpa ept_space_root(const struct ept_space *space)
+{
+	return ept_table_at(space->ept, space->root);
+}
+
+bool ept_space_translate(struct ept_space *space, struct gpa gpa, struct fpa *to, unsigned *rights)
+{
+	struct ept *ept = space->ept;
+	struct ept_table *table = space->root;
+	uint64_t entry = 0;
+
+	*rights = EPT_READ | EPT_WRITE | EPT_EXEC;
+	pthread_mutex_lock(&space->lock);
+	for (unsigned level = EPT_ROOT_LEVEL; level > 0; level--) {
+		unsigned index = ept_entry_index(gpa, level);
+
+		entry = ept_entry_fixed(ept, table, index) ? 0 : ept_entry_load(ept, table, index);
+		if (!ept_entry_present(entry))
+			break;
+		*rights &= ept_entry_rights(ept->config.format, entry);
+		if (level > 1)
+			table = ept_entry_child(ept, entry);
+	}
+	pthread_mutex_unlock(&space->lock);
+	to->v = ept_entry_target(ept->config.format, entry).v | gpa.v % EPT_PAGE_BYTES;
+	return ept_entry_present(entry);
+}
+
+uint64_t ept_space_faults(const struct ept_space *space)
+{
+	return atomic_load(&space->faults);
+}

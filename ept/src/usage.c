@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT
+/* What there is and what was done: numbers for users, kept or counted by walking. */
+#include "ept_internal.h"
+
+void ept_counters(struct ept *ept, struct ept_counters *counters)
+{
+	*counters = (struct ept_counters){
+		.faults = atomic_load(&ept->stat.faults),
+		.spurious = atomic_load(&ept->stat.spurious),
+		.tables_filled = atomic_load(&ept->stat.tables_filled),
+		.tables_shared = atomic_load(&ept->stat.tables_shared),
+		.tables_cloned = atomic_load(&ept->stat.tables_cloned),
+		.tables_copied = atomic_load(&ept->stat.tables_copied),
+		.pages_copied = atomic_load(&ept->stat.pages_copied),
+		.tables_dropped = atomic_load(&ept->stat.tables_dropped),
+		.tables_freed = atomic_load(&ept->stat.tables_freed),
+	};
+}
+
+void ept_usage(struct ept *ept, struct ept_usage *usage)
+{
+	*usage = (struct ept_usage){ .pages = atomic_load(&ept->pages.live) };
+	for (unsigned level = 1; level <= EPT_ROOT_LEVEL; level++)
+		usage->tables[level] = atomic_load(&ept->tables.live[level]);
+	pthread_mutex_lock(&ept->tables.lock);
+	usage->tables_quarantined = ept->tables.quarantined;
+	pthread_mutex_unlock(&ept->tables.lock);
+	pthread_mutex_lock(&ept->pages.lock);
+	usage->pages_quarantined = ept->pages.quarantined;
+	pthread_mutex_unlock(&ept->pages.lock);
+	pthread_mutex_lock(&ept->index.lock);
+	usage->indexed = ept->index.count;
+	pthread_mutex_unlock(&ept->index.lock);
+}
+
+uint64_t ept_overhead_bytes(struct ept *ept)
+{
+	uint64_t tables, pages;
+
+	pthread_mutex_lock(&ept->tables.lock);
+	tables = ept->tables.next_unused;
+	pthread_mutex_unlock(&ept->tables.lock);
+	pthread_mutex_lock(&ept->pages.lock);
+	pages = ept->pages.next_unused;
+	pthread_mutex_unlock(&ept->pages.lock);
+	return tables * sizeof(struct ept_table) + pages * 2 * sizeof(uint32_t) +
+	       ept->index.bucket_count * sizeof(uint32_t) + rmap_bytes(ept->rmap);
+}
+
+/* A place in a walk: a table, the next of its entries, and whether others use it. */
+struct place {
+	struct ept_table *table;
+	unsigned index;
+	bool shared;
+};
+
+static void count_page(struct ept *ept, const struct place *place, uint64_t entry,
+		       struct ept_space_usage *usage)
+{
+	struct fpa target = ept_entry_target(ept->config.format, entry);
+
+	if (!ept_page_is_private(ept, target))
+		return;
+	if (place->shared || ept_page_is_shared(ept, target))
+		usage->pages_shared++;
+	else
+		usage->pages_alone++;
+}
+
+/* The space's lock keeps every table on its paths from going away while they are counted. */
+void ept_space_usage(struct ept_space *space, struct ept_space_usage *usage)
+{
+	struct ept *ept = space->ept;
+	struct place stack[EPT_ROOT_LEVEL];
+	unsigned depth = 1;
+
+	*usage = (struct ept_space_usage){ .tables_alone = 1 };
+	pthread_mutex_lock(&space->lock);
+	stack[0] = (struct place){ .table = space->root };
+	while (depth) {
+		struct place *place = &stack[depth - 1];
+		struct ept_table *child;
+		uint64_t entry;
+
+		if (place->index == EPT_ENTRIES) {
+			depth--;
+			continue;
+		}
+		entry = ept_entry_load(ept, place->table, place->index);
+		if (ept_entry_fixed(ept, place->table, place->index++) || !ept_entry_present(entry))
+			continue;
+		if (place->table->level == 1) {
+			count_page(ept, place, entry, usage);
+			continue;
+		}
+		child = ept_entry_child(ept, entry);
+		stack[depth] = (struct place){
+			.table = child,
+			.shared = place->shared || ept_table_is_shared(child),
+		};
+		if (stack[depth++].shared)
+			usage->tables_shared++;
+		else
+			usage->tables_alone++;
+	}
+	pthread_mutex_unlock(&space->lock);
+}
