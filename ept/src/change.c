@@ -328,3 +328,8 @@ enum ept_status ept_change_abort(struct ept_change *change, enum ept_status stat
 	end(change);
 	return status;
 }
+
+void ept_change_cancel(struct ept_change *change)
+{
+	ept_change_abort(change, EPT_OK);
+}

@@ -195,6 +195,21 @@ static bool hardware_walk(struct kvm_model *kvm, struct guest *guest, struct tra
 	}
 }
 
+/*
+ * Syncs all tables of level 1 below @shadow: KVM does so before it links a shadow page anew
+ * (65855ed8b034, "Synchronize the shadow pagetable before link it").
+ */
+static void sync_below(struct kvm_model *kvm, struct shadow *shadow)
+{
+	if (shadow->level == 1) {
+		if (shadow->unsync)
+			shadow_sync(kvm, shadow);
+		return;
+	}
+	for_each_used(shadow, index)
+		sync_below(kvm, shadow_child(kvm, shadow, shadow->entries[index]));
+}
+
 /* The child of an upper shadow entry, which is filled from memory if there was none. */
 static struct shadow *shadow_link(struct kvm_model *kvm, struct shadow *shadow, unsigned index)
 {
@@ -205,8 +220,7 @@ static struct shadow *shadow_link(struct kvm_model *kvm, struct shadow *shadow, 
 		return shadow_child(kvm, shadow, shadow->entries[index]);
 	entry_set(shadow, index, world_load(kvm->world, entry));
 	child = shadow_child(kvm, shadow, shadow->entries[index]);
-	if (child->unsync)
-		shadow_sync(kvm, child);
+	sync_below(kvm, child);
 	return child;
 }
 
@@ -217,11 +231,8 @@ static void fetch(struct kvm_model *kvm, struct guest *guest, struct gpa gpa,
 	struct shadow *shadow = shadow_get(kvm, ept_space_root(guest->space), EPT_ROOT_LEVEL, true);
 	unsigned index;
 
-	while (shadow->level > 1) {
+	while (shadow->level > 1)
 		shadow = shadow_link(kvm, shadow, ept_entry_index(gpa, shadow->level));
-		if (!shadow)
-			return;
-	}
 	index = ept_entry_index(gpa, 1);
 	if (shadow->entries[index])
 		tlb_drop_entry(kvm, entry_of(shadow->table, index));
@@ -281,51 +292,9 @@ void kvm_stored(struct kvm_model *kvm, struct fpa entry, enum ept_edit_by by)
 	}
 }
 
-/* A place in a walk of the shadow pages below one root. */
-struct visit {
-	struct shadow *shadow;
-	struct gpa base;
-	struct fpa entries[EPT_ROOT_LEVEL + 1];
-};
-
-/* Calls @leaf for each shadow page of level 1 that the guest's root leads to. */
-static void visit_leaves(struct kvm_model *kvm, struct guest *guest, struct visit at,
-			 void (*leaf)(struct kvm_model *kvm, struct guest *guest,
-				      const struct visit *at))
-{
-	unsigned level = at.shadow->level;
-
-	if (level == 1) {
-		leaf(kvm, guest, &at);
-		return;
-	}
-	for_each_used(at.shadow, index) {
-		struct visit below = at;
-
-		below.entries[level] = entry_of(at.shadow->table, index);
-		below.base.v += index * ept_entry_span(level);
-		below.shadow = shadow_child(kvm, at.shadow, at.shadow->entries[index]);
-		visit_leaves(kvm, guest, below, leaf);
-	}
-}
-
-static struct visit visit_root(struct kvm_model *kvm, struct guest *guest)
-{
-	return (struct visit){
-		.shadow = shadow_get(kvm, ept_space_root(guest->space), EPT_ROOT_LEVEL, true),
-	};
-}
-
-static void sync_leaf(struct kvm_model *kvm, struct guest *guest, const struct visit *at)
-{
-	(void)guest;
-	if (at->shadow->unsync)
-		shadow_sync(kvm, at->shadow);
-}
-
 void kvm_pass_gate(struct kvm_model *kvm, struct guest *guest)
 {
-	visit_leaves(kvm, guest, visit_root(kvm, guest), sync_leaf);
+	sync_below(kvm, shadow_get(kvm, ept_space_root(guest->space), EPT_ROOT_LEVEL, true));
 	memset(guest->tlbs, 0, sizeof(guest->tlbs));
 }
 
@@ -362,9 +331,12 @@ void kvm_drop_pages(struct kvm_model *kvm, struct fpa start, uint64_t bytes)
 			tlb_drop_pages(kvm->world->guests[g], start, bytes);
 }
 
-static void stale(struct kvm_model *kvm, const struct translation *cached, const char *why)
+__attribute__((noreturn)) static void stale(struct kvm_model *kvm, const struct guest *guest,
+					    const struct translation *cached, const char *why)
 {
-	port_fail(kvm->world, "S6: a cached translation of %#llx to %#llx, rights %u, %s",
+	port_fail(kvm->world,
+		  "S6: the guest with root %#llx has %#llx cached as %#llx, rights %u, %s",
+		  (unsigned long long)ept_space_root(guest->space).v,
 		  (unsigned long long)cached->gpa.v, (unsigned long long)cached->page.v,
 		  cached->rights, why);
 }
@@ -378,35 +350,40 @@ static void check_translation(struct kvm_model *kvm, struct guest *guest,
 	struct walk walk;
 
 	world_walk(kvm->world, ept_space_root(guest->space), cached->gpa, &walk);
-	if (!ept_space_region(guest->space, cached->gpa, &region)) {
-		stale(kvm, cached, "where there is no region");
-		return;
-	}
+	if (!ept_space_region(guest->space, cached->gpa, &region))
+		stale(kvm, guest, cached, "where there is no region");
 	if (cached->rights & ~region.rights)
-		stale(kvm, cached, "which the region does not grant");
+		stale(kvm, guest, cached, "which the region does not grant");
 	if (walk.complete && walk.page.v != cached->page.v)
-		stale(kvm, cached, "where the tables have another page");
+		stale(kvm, guest, cached, "where the tables have another page");
 	if (world_is_private(kvm->world, cached->page)) {
 		if (!walk.complete || (cached->rights & ~walk.rights & EPT_WRITE))
-			stale(kvm, cached, "though the private page was taken away");
+			stale(kvm, guest, cached, "though the private page was taken away");
 		return;
 	}
 	file = world_file_page(kvm->world, region.first.file,
 			       region.first.page +
 				       (cached->gpa.v - region.start.v) / EPT_PAGE_BYTES);
 	if (file.v != cached->page.v)
-		stale(kvm, cached, "which is not the region's page");
+		stale(kvm, guest, cached, "which is not the region's page");
 	if ((cached->rights & EPT_WRITE) && region.mode != EPT_SHARED)
-		stale(kvm, cached, "S9: to a file's page");
+		stale(kvm, guest, cached, "S9: to a file's page");
 }
 
-static void check_leaf(struct kvm_model *kvm, struct guest *guest, const struct visit *at)
+/* All that hardware would find in @shadow, whose first entry translates @base, without a fault. */
+static void check_shadow(struct kvm_model *kvm, struct guest *guest, struct shadow *shadow,
+			 struct gpa base)
 {
-	for_each_used(at->shadow, index) {
+	for_each_used(shadow, index) {
 		struct translation reached = { 0 };
 
-		reached.gpa.v = at->base.v + index * ept_entry_span(1);
-		translation_set(kvm, &reached, at->shadow, at->shadow->entries[index]);
+		reached.gpa.v = base.v + index * ept_entry_span(shadow->level);
+		if (shadow->level > 1) {
+			check_shadow(kvm, guest, shadow_child(kvm, shadow, shadow->entries[index]),
+				     reached.gpa);
+			continue;
+		}
+		translation_set(kvm, &reached, shadow, shadow->entries[index]);
 		check_translation(kvm, guest, &reached);
 	}
 }
@@ -442,10 +419,13 @@ void kvm_check(struct kvm_model *kvm)
 		check_known(kvm, table);
 	for (unsigned g = 0; g < PORT_GUESTS; g++) {
 		struct guest *guest = kvm->world->guests[g];
+		struct fpa root;
 
 		if (!guest)
 			continue;
-		visit_leaves(kvm, guest, visit_root(kvm, guest), check_leaf);
+		root = ept_space_root(guest->space);
+		check_shadow(kvm, guest, shadow_get(kvm, root, EPT_ROOT_LEVEL, true),
+			     (struct gpa){ 0 });
 		check_tlbs(kvm, guest);
 	}
 }

@@ -264,14 +264,24 @@ static void commit_copy(struct world *world, const struct ept_copy *copy)
 		world_poke(world, copy->to, w, world_peek(world, copy->from, w));
 }
 
-/* What an edit says of the memory that it replaces must be so. */
-static void commit_edit(struct world *world, const struct ept_edit *edit)
+/* What an edit at @edits[@at] replaces, if the edits before it were not there. */
+static uint64_t before_change(struct world *world, const struct ept_edit *edits, size_t at)
 {
+	for (size_t i = 0; i < at; i++)
+		if (edits[i].entry.v == edits[at].entry.v)
+			return edits[i].old;
+	return world_load(world, edits[at].entry);
+}
+
+/* What an edit says of the memory that it replaces must be so. */
+static void commit_edit(struct world *world, const struct ept_edit *edits, size_t at)
+{
+	const struct ept_edit *edit = &edits[at];
 	uint64_t found;
 
 	if (!world_is_table(world, edit->entry) || edit->entry.v % sizeof(uint64_t))
 		port_fail(world, "an edit at %#llx", (unsigned long long)edit->entry.v);
-	found = world_load(world, edit->entry);
+	found = before_change(world, edits, at);
 	if (found != edit->old)
 		port_fail(world, "an edit of %#llx expects %#llx, memory has %#llx",
 			  (unsigned long long)edit->entry.v, (unsigned long long)edit->old,
@@ -321,15 +331,15 @@ static void commit_invalidation(struct world *world, const struct ept_invalidati
 static void commit_edits(struct world *world, const struct ept_change *change, struct tally *tally)
 {
 	for (size_t i = 0; i < change->edits.count; i++) {
-		const struct ept_edit *edit = &ept_change_edits(change)[i];
-		bool by_gate = edit->by == EPT_EDIT_GATE;
+		const struct ept_edit *edits = ept_change_edits(change);
+		bool by_gate = edits[i].by == EPT_EDIT_GATE;
 
 		tally->gate_edits += by_gate;
 		tally->plain_edits += !by_gate;
 		/* A gate's store takes effect for all vCPUs at once: none is within an access. */
 		if (by_gate)
 			pthread_rwlock_wrlock(&world->running);
-		commit_edit(world, edit);
+		commit_edit(world, edits, i);
 		if (by_gate)
 			pthread_rwlock_unlock(&world->running);
 	}
@@ -384,7 +394,7 @@ void world_scrub_all(struct world *world)
 	struct ept_usage usage;
 
 	do {
-		if (world_scrub(world, 16) != EPT_OK)
+		if (world_scrub(world, 4) != EPT_OK)
 			port_fail(world, "scrubbing failed");
 		ept_usage(world->ept, &usage);
 	} while (usage.tables_quarantined || usage.pages_quarantined);

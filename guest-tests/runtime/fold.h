@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-/* Start from h = 0. The multiplier is 2^64 divided by the golden ratio: odd, its bits well mixed. */
+/* Start from h = 0. The multiplier, 2^64 divided by the golden ratio, is odd and well mixed. */
 static inline uint64_t fold(uint64_t h, uint64_t word)
 {
 	h = (h ^ word) * 0x9e3779b97f4a7c15;

@@ -47,7 +47,7 @@ static GUEST_INLINE uint64_t guest_call(uint64_t number, uint64_t argument)
 }
 
 static GUEST_INLINE uint64_t guest_call_4(uint64_t number, uint64_t first, uint64_t second,
-				    uint64_t third, uint64_t fourth)
+					  uint64_t third, uint64_t fourth)
 {
 	register uint64_t r10 asm("r10") = fourth;
 
@@ -65,7 +65,8 @@ static GUEST_INLINE _Noreturn void guest_exit(uint64_t status)
 	__builtin_trap();
 }
 
-static GUEST_INLINE void guest_result(uint64_t first, uint64_t second, uint64_t third, uint64_t fourth)
+static GUEST_INLINE void guest_result(uint64_t first, uint64_t second, uint64_t third,
+				      uint64_t fourth)
 {
 	guest_call_4(S2VM_CALL_RESULT, first, second, third, fourth);
 }

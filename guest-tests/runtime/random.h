@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Numbers that look random and can be computed again from the seed: splitmix64 (Steele et al. 2014). */
+/* Numbers that look random and can be computed again from the seed: splitmix64 (Steele, 2014). */
 #ifndef RANDOM_H
 #define RANDOM_H
 

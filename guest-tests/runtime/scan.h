@@ -7,9 +7,9 @@
 #include "guest.h"
 
 /*
- * The reads are volatile, since each scan must read again. The assembly hides from the compiler that
- * h starts from 0, and what else it could keep ready beside the offset: it would run out of registers
- * that need not be saved, and the saving would write to the stack, which scan.c must not.
+ * The reads are volatile, since each scan must read again. The assembly hides from the compiler
+ * that h starts from 0, and what else it could keep ready beside the offset: it would run out of
+ * registers that need not be saved, and the saving would write to the stack, which scan.c must not.
  */
 static GUEST_INLINE uint64_t scan_memory(const uint8_t *memory, uint64_t bytes)
 {

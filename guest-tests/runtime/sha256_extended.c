@@ -3,8 +3,8 @@
  * SHA-256 with the CPU's SHA extensions (Intel SDM volume 2, SHA256RNDS2, SHA256MSG1, SHA256MSG2).
  * The only file that is compiled for vector registers; see digest.c for when it is used.
  *
- * The instructions want the working variables a to h in two registers, as "abef" and "cdgh" with the
- * first letter in the highest place, and do two rounds at a time.
+ * The instructions want the working variables a to h in two registers, as "abef" and "cdgh" with
+ * the first letter in the highest place, and do two rounds at a time.
  */
 #include "sha256.h"
 #include <immintrin.h>

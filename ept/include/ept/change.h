@@ -151,6 +151,12 @@ static inline struct ept_invalidation *ept_change_invalidations(const struct ept
  */
 enum ept_status ept_change_finish(struct ept_change *change);
 
+/*
+ * Instead of doing a change of which nothing has been done yet: everything is as before the operation.
+ * Not for a second step, and not for a change of ept_scrub().
+ */
+void ept_change_cancel(struct ept_change *change);
+
 /* Frees the arrays of a change that is finished, or zero. */
 void ept_change_free(struct ept_change *change);
 

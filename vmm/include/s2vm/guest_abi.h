@@ -3,7 +3,8 @@
  * What a guest program and s2vm agree on. The only header that both sides include.
  *
  * A guest program is a static 64-bit ELF executable. It starts at its entry point with a stack, with
- * the registers below set, and with every other general register zero. Nothing of it is written
+ * the registers below set, with every other general register zero and with vector and x87 registers
+ * as after a reset; SSE is switched on. Nothing of it is written
  * before it starts, so a guest that only reads owns no table but its root.
  *
  *   rdi  number of this guest, from 0
@@ -12,6 +13,9 @@
  *   rcx  the argument given on s2vm's command line, 0 if none
  *   r8   a seed, different for each guest
  *   rsp  end of the stack, 16-byte aligned
+ *
+ * The memory file has at least one byte. Its last page is filled up with zeros, and can be written
+ * as a whole.
  *
  * A call to s2vm is `out %al, $S2VM_CALL_PORT` with the function's number in rax and its arguments
  * in rdi, rsi, rdx and r10. The result comes back in rax; every other register is preserved.
@@ -22,9 +26,6 @@
 /* The one I/O port that a guest may use. */
 #define S2VM_CALL_PORT 0xe0
 
-/* End this guest. rdi: its exit status, 0 if all went well. Does not return. */
-#define S2VM_CALL_EXIT 0
-
 /*
  * Report a result. rdi, rsi, rdx, r10: 32 bytes, most significant byte of rdi first when they are
  * a digest. A guest may report several results; the last one is printed, the first one ends what is
@@ -34,20 +35,24 @@
 
 /*
  * Write text to s2vm's log. rdi: guest-physical address, rsi: bytes, at most S2VM_WRITE_MAX. Returns
- * the number of bytes taken, or S2VM_ERROR if the range is not all in readable memory of this guest.
+ * the number of bytes taken, or S2VM_ERROR if there are too many or the range is not all in readable
+ * memory of this guest.
  */
 #define S2VM_CALL_WRITE 2
 #define S2VM_WRITE_MAX	4096
 
 /*
  * Mark a point in time, for benchmarks. rdi: the mark's number. s2vm notes the time and the faults
- * counted so far. Returns 0.
+ * counted so far. Returns 0, or S2VM_ERROR for S2VM_MARKS and more.
  */
 #define S2VM_CALL_MARK 3
 #define S2VM_MARKS     8
 
 /* What a refused call returns in rax; no call succeeds with it. */
 #define S2VM_ERROR 0xffffffffffffffff
+
+/* End this guest. rdi: its exit status, 0 if all went well. Does not return. */
+#define S2VM_CALL_EXIT 4
 
 /*
  * Where programs are linked, where their stack ends, and where the memory file begins. The file's

@@ -1,0 +1,519 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Random operations on a few guests beside the flat model. S2VM_SEED and S2VM_OPS choose the run,
+ * S2VM_CHECK_EVERY how many operations lie between two runs of the checker. A run is made of rounds,
+ * each in a new world and with a seed of its own, which a failure prints: given as S2VM_SEED it
+ * repeats the failing round as its first.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "random_model.h"
+
+#define GUESTS	  6
+#define ROUND_OPS 4000
+
+struct player {
+	struct guest *guest; /* NULL: nobody */
+	bool frozen;
+	bool sharing;
+	bool has_base;
+	struct model model;
+	struct model base; /* what a reset goes back to */
+};
+
+static struct world *world;
+static struct player players[GUESTS];
+static struct model_files files;
+static uint64_t random_state;
+static uint64_t round_seed;
+static uint64_t round_op;
+static uint64_t next_value;
+static char what[128];
+
+static uint64_t number_from(const char *name, uint64_t otherwise)
+{
+	const char *text = getenv(name);
+
+	return text ? strtoull(text, NULL, 0) : otherwise;
+}
+
+static const char *describe(void)
+{
+	static char text[256];
+
+	snprintf(text, sizeof(text), "%s, S2VM_SEED=%llu, operation %llu: %s", world->format->name,
+		 (unsigned long long)round_seed, (unsigned long long)round_op, what);
+	return text;
+}
+
+/* splitmix64: small, and the same everywhere. */
+static uint32_t below(uint32_t limit)
+{
+	uint64_t z = random_state += 0x9e3779b97f4a7c15u;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+	return (uint32_t)((z ^ z >> 31) >> 16) % limit;
+}
+
+static void say(const struct player *player, const char *operation, unsigned first, unsigned last)
+{
+	snprintf(what, sizeof(what), "guest %d %s cells [%u, %u)", (int)(player - players),
+		 operation, first, last);
+	if (getenv("S2VM_TRACE"))
+		fprintf(stderr, "%s\n", describe());
+}
+
+static bool out_of_memory(enum ept_status status)
+{
+	return status == EPT_NO_TABLE || status == EPT_NO_PAGE;
+}
+
+static void expect(enum ept_status status, enum ept_status expected)
+{
+	if (status != expected)
+		port_fail(world, "'%s' instead of '%s'", ept_status_text(status),
+			  ept_status_text(expected));
+}
+
+static struct player *player_free(void)
+{
+	for (unsigned i = 0; i < GUESTS; i++)
+		if (!players[i].guest)
+			return &players[i];
+	return NULL;
+}
+
+static struct player *player_any(void)
+{
+	struct player *player = &players[below(GUESTS)];
+
+	if (!player->guest)
+		return NULL;
+	player->guest->vcpu = below(PORT_VCPUS);
+	return player;
+}
+
+static void step_create(void)
+{
+	struct player *player = player_free();
+	bool sharing = below(8) != 0;
+	struct guest *guest;
+
+	if (!player)
+		return;
+	say(player, "create", 0, 0);
+	if (guest_try_create(world, below(2), sharing, &guest) != EPT_OK)
+		return;
+	memset(player, 0, sizeof(*player));
+	player->guest = guest;
+	player->sharing = sharing;
+}
+
+static void step_destroy(void)
+{
+	struct player *player = player_any();
+
+	if (!player)
+		return;
+	say(player, "destroy", 0, 0);
+	guest_destroy(player->guest);
+	player->guest = NULL;
+}
+
+static void random_range(unsigned *first, unsigned *last)
+{
+	unsigned cells = model_cell_count();
+
+	*first = below(cells);
+	*last = *first + 1 + below(below(4) ? 2 : 6);
+	if (*last > cells)
+		*last = cells;
+}
+
+/* Mostly a place in the file that others choose too, so that there is something to share. */
+static struct file_page random_first(uint64_t start, uint64_t pages)
+{
+	uint64_t page = start / EPT_PAGE_BYTES;
+	uint32_t file = below(4);
+
+	switch (below(10)) {
+	case 0:
+		page += EPT_ENTRIES;
+		break;
+	case 1:
+		page += 1 + below(EPT_ENTRIES);
+		break;
+	default:
+		break;
+	}
+	if (page + pages > world->files[file].ept.pages)
+		page = page % EPT_ENTRIES;
+	if (page + pages > world->files[file].ept.pages)
+		file = 0;
+	return (struct file_page){ file, page };
+}
+
+static unsigned random_rights(void)
+{
+	static const unsigned rights[] = { RW, RW, RWX, RWX, RX, EPT_READ };
+
+	return rights[below(6)];
+}
+
+static struct ept_region random_region(unsigned first, unsigned last)
+{
+	uint64_t start = model_cut(first);
+	uint64_t bytes = model_cut(last) - start;
+	struct file_page page = random_first(start, bytes / EPT_PAGE_BYTES);
+	bool writable = world->files[page.file].ept.writable;
+
+	return (struct ept_region){
+		.start = { start },
+		.bytes = bytes,
+		.first = page,
+		.rights = random_rights(),
+		.mode = writable && below(3) ? EPT_SHARED : EPT_PRIVATE,
+	};
+}
+
+static void step_map(struct player *player)
+{
+	unsigned first, last;
+	struct ept_region region;
+	enum ept_status status;
+
+	random_range(&first, &last);
+	say(player, "map", first, last);
+	region = random_region(first, last);
+	status = guest_map(player->guest, &region);
+	if (out_of_memory(status))
+		return;
+	if (player->frozen)
+		expect(status, EPT_FROZEN);
+	else if (model_any(&player->model, first, last))
+		expect(status, EPT_OVERLAP);
+	else
+		expect(status, EPT_OK);
+	if (status == EPT_OK)
+		model_map(&player->model, first, last, &region);
+}
+
+static void step_unmap(struct player *player)
+{
+	unsigned first, last;
+	enum ept_status status;
+
+	random_range(&first, &last);
+	say(player, "unmap", first, last);
+	status = guest_unmap(player->guest, model_cut(first), model_cut(last) - model_cut(first));
+	if (out_of_memory(status))
+		return;
+	expect(status, player->frozen ? EPT_FROZEN : EPT_OK);
+	if (status == EPT_OK)
+		model_unmap(&player->model, first, last);
+}
+
+static void step_protect(struct player *player)
+{
+	unsigned rights = random_rights();
+	unsigned first, last;
+	enum ept_status status;
+
+	random_range(&first, &last);
+	say(player, "protect", first, last);
+	status = guest_protect(player->guest, model_cut(first), model_cut(last) - model_cut(first),
+			       rights);
+	if (out_of_memory(status))
+		return;
+	if (player->frozen)
+		expect(status, EPT_FROZEN);
+	else
+		expect(status, model_covers(&player->model, first, last) ? EPT_OK : EPT_OVERLAP);
+	if (status == EPT_OK)
+		model_protect(&player->model, first, last, rights);
+}
+
+static void check_read(struct player *player, unsigned cell, unsigned point, unsigned word)
+{
+	struct gpa gpa = model_point(cell, point);
+	uint64_t value;
+	enum ept_status status = guest_read(player->guest, gpa.v + word * sizeof(value), &value);
+	uint64_t expected;
+
+	if (out_of_memory(status))
+		return;
+	expect(status, model_access(&player->model, cell, EPT_READ));
+	if (status != EPT_OK)
+		return;
+	expected = model_read(&player->model, &files, cell, point, word);
+	if (value != expected)
+		port_fail(world, "S5: %#llx at %#llx, the model has %#llx",
+			  (unsigned long long)value, (unsigned long long)gpa.v,
+			  (unsigned long long)expected);
+}
+
+static void step_read(struct player *player)
+{
+	unsigned cell = below(model_cell_count());
+
+	say(player, "read", cell, cell + 1);
+	check_read(player, cell, below(MODEL_POINTS), below(PORT_WORDS));
+}
+
+static void step_exec(struct player *player)
+{
+	unsigned cell = below(model_cell_count());
+	enum ept_status status;
+
+	say(player, "exec", cell, cell + 1);
+	status = guest_exec(player->guest, model_point(cell, below(MODEL_POINTS)).v);
+	if (!out_of_memory(status))
+		expect(status, model_access(&player->model, cell, EPT_EXEC));
+}
+
+/* What a write must end with. A frozen guest may still write through to a file that it shows. */
+static bool write_allowed(const struct player *player, unsigned cell, enum ept_status status)
+{
+	enum ept_status expected = model_access(&player->model, cell, EPT_WRITE);
+
+	if (!player->frozen || expected != EPT_OK)
+		return status == expected;
+	return status == EPT_FROZEN ||
+	       (status == EPT_OK && player->model.cells[cell].mode == EPT_SHARED);
+}
+
+static void step_write(struct player *player)
+{
+	unsigned cell = below(model_cell_count());
+	unsigned point = below(MODEL_POINTS);
+	unsigned word = below(PORT_WORDS);
+	uint64_t value = ++next_value;
+	enum ept_status status;
+
+	say(player, "write", cell, cell + 1);
+	status = guest_write(player->guest, model_point(cell, point).v + word * sizeof(value),
+			     value);
+	if (out_of_memory(status))
+		return;
+	if (!write_allowed(player, cell, status))
+		port_fail(world, "a write ended with '%s'", ept_status_text(status));
+	if (status == EPT_OK)
+		model_write(&player->model, &files, cell, point, word, value);
+}
+
+/* A fault that nothing caused, as when another vCPU was faster. */
+static void step_fault(struct player *player)
+{
+	unsigned cell = below(model_cell_count());
+	unsigned point = below(MODEL_POINTS);
+	unsigned access = 1u << below(3);
+	enum ept_status status;
+
+	say(player, "fault", cell, cell + 1);
+	status = guest_fault(player->guest, model_point(cell, point).v, access);
+	if (out_of_memory(status))
+		return;
+	if (access == EPT_WRITE ? !write_allowed(player, cell, status) :
+				  status != model_access(&player->model, cell, access))
+		port_fail(world, "a fault ended with '%s'", ept_status_text(status));
+	if (status == EPT_OK && access == EPT_WRITE)
+		model_own(&player->model, &files, cell, point);
+}
+
+static void step_clone(struct player *parent)
+{
+	struct player *player = player_free();
+	enum ept_status status;
+	struct guest *guest;
+
+	if (!player)
+		return;
+	say(parent, "clone", 0, 0);
+	status = guest_clone(parent->guest, &guest);
+	if (out_of_memory(status))
+		return;
+	expect(status, parent->sharing ? EPT_OK : EPT_INVALID);
+	if (status != EPT_OK)
+		return;
+	*player = *parent;
+	player->guest = guest;
+	player->frozen = false;
+	player->has_base = parent->frozen;
+	player->base = parent->model;
+}
+
+static void step_freeze(struct player *player)
+{
+	say(player, "freeze", 0, 0);
+	expect(guest_freeze(player->guest), EPT_OK);
+	player->frozen = true;
+}
+
+static void step_reset(struct player *player)
+{
+	enum ept_status status;
+
+	say(player, "reset", 0, 0);
+	status = guest_reset(player->guest);
+	if (out_of_memory(status))
+		return;
+	if (!player->has_base)
+		expect(status, EPT_NO_PARENT);
+	else
+		expect(status, player->frozen ? EPT_FROZEN : EPT_OK);
+	if (status == EPT_OK)
+		player->model = player->base;
+}
+
+/* All that a guest sees, at all places that the model knows. */
+static void step_look(struct player *player)
+{
+	say(player, "look", 0, model_cell_count());
+	for (unsigned cell = 0; cell < model_cell_count(); cell++) {
+		struct ept_region region;
+		bool found = ept_space_region(player->guest->space, model_point(cell, 1), &region);
+		const struct model_cell *is = &player->model.cells[cell];
+
+		if (found != (is->rights != 0) ||
+		    (found && (region.rights != is->rights || region.mode != is->mode)))
+			port_fail(world, "S5: cell %u is not in the region that it should be in",
+				  cell);
+		for (unsigned point = 0; point < MODEL_POINTS; point++)
+			check_read(player, cell, point, below(PORT_WORDS));
+	}
+}
+
+/* What shortage left undone stays undone; the next operations have memory again. */
+static void relieve(void)
+{
+	struct ept_usage usage;
+	uint64_t tables = 0;
+
+	snprintf(what, sizeof(what), "scrub");
+	ept_usage(world->ept, &usage);
+	for (unsigned level = 1; level <= EPT_ROOT_LEVEL; level++)
+		tables += usage.tables[level];
+	if (tables + usage.tables_quarantined > world->table_count - 16 ||
+	    usage.pages + usage.pages_quarantined > world->page_count - 8)
+		world_scrub_all(world);
+	if (tables > world->table_count - 32 || usage.pages > world->page_count - 16)
+		step_destroy();
+}
+
+static void step_with(struct player *player, unsigned choice)
+{
+	if (choice < 34)
+		step_write(player);
+	else if (choice < 60)
+		step_read(player);
+	else if (choice < 66)
+		step_exec(player);
+	else if (choice < 72)
+		step_fault(player);
+	else if (choice < 80)
+		step_map(player);
+	else if (choice < 85)
+		step_unmap(player);
+	else if (choice < 90)
+		step_protect(player);
+	else if (choice < 93)
+		step_clone(player);
+	else if (choice < 94)
+		step_freeze(player);
+	else if (choice < 96)
+		step_reset(player);
+	else
+		step_look(player);
+}
+
+static void step(void)
+{
+	struct player *player = player_any();
+	unsigned choice = below(103);
+
+	if (choice == 100 || !player)
+		step_create();
+	else if (choice == 101)
+		step_destroy();
+	else if (choice == 102)
+		expect(world_scrub(world, 1 + below(4)), EPT_OK);
+	else
+		step_with(player, choice);
+	if (!below(8))
+		relieve();
+}
+
+static void files_create(void)
+{
+	static const struct {
+		uint64_t pages;
+		bool writable;
+	} sizes[] = {
+		{ 4 * GIB512 / KIB4, false },
+		{ 4 * GIB512 / KIB4, false },
+		{ 2 * GIB1 / KIB4 + EPT_ENTRIES, true },
+		{ 8 * MIB2 / KIB4, true },
+	};
+
+	for (uint32_t f = 0; f < 4; f++) {
+		size_t bytes = sizes[f].pages * sizeof(struct page);
+
+		world_file(world, sizes[f].pages, sizes[f].writable);
+		if (!sizes[f].writable)
+			continue;
+		files.pages[f] = malloc(bytes);
+		memcpy(files.pages[f], world->files[f].pages, bytes);
+	}
+}
+
+static void files_destroy(void)
+{
+	for (unsigned f = 0; f < MODEL_FILES; f++)
+		free(files.pages[f]);
+	memset(&files, 0, sizeof(files));
+}
+
+static void run_round(const struct ept_format *format, uint64_t seed, uint64_t ops)
+{
+	struct world_options options = world_defaults(format);
+
+	round_seed = seed;
+	random_state = seed;
+	options.tables = 160 + below(200);
+	options.pages = 96 + below(200);
+	options.share_levels = below(3) ? EPT_SHARE_ALL : below(8) << 1;
+	world = world_create(&options);
+	world->describe = describe;
+	world->check_every = (unsigned)number_from("S2VM_CHECK_EVERY", 16);
+	memset(players, 0, sizeof(players));
+	files_create();
+	for (round_op = 0; round_op < ops; round_op++)
+		step();
+	snprintf(what, sizeof(what), "the end of a round");
+	world_check(world);
+	world_destroy(world);
+	files_destroy();
+}
+
+static void test_random_operations(void **state)
+{
+	uint64_t seed = number_from("S2VM_SEED", 1);
+	uint64_t ops = number_from("S2VM_OPS", 200000) / 3;
+
+	for (uint64_t done = 0; done < ops; done += ROUND_OPS)
+		run_round(*state, seed++, ops - done < ROUND_OPS ? ops - done : ROUND_OPS);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = { EACH_FORMAT(test_random_operations) };
+
+	if (argc > 1)
+		setenv("S2VM_SEED", argv[1], 1);
+	if (argc > 2)
+		setenv("S2VM_OPS", argv[2], 1);
+	return cmocka_run_group_tests_name("ept.random", tests, NULL, NULL);
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: MIT
+/* s2vm run: guests from one memory file, to their end. */
+#include <argp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "fleet.h"
+#include "options.h"
+#include "progress.h"
+#include "report.h"
+
+struct run_options {
+	uint64_t guests;
+	const char *memory_file;
+	const char *program;
+	uint64_t size;
+	uint64_t argument;
+	uint64_t timeout; /* seconds, 0 for none */
+	enum ept_mode mode;
+	enum engine engine;
+	bool sharing;
+	bool json;
+	struct report_options report;
+};
+
+enum option_key {
+	KEY_GUESTS = 'n',
+	KEY_MEMORY_FILE = 'f',
+	KEY_PROGRAM = 'p',
+	KEY_SIZE = 'm',
+	KEY_TIMEOUT = 't',
+	KEY_QUIET = 'q',
+	KEY_MODE = 0x100,
+	KEY_ENGINE,
+	KEY_SHARING,
+	KEY_ARG,
+	KEY_JSON,
+	KEY_NO_HEADERS,
+};
+
+static const struct argp_option option_table[] = {
+	{ "guests", KEY_GUESTS, "N", 0, "How many guests to run (1)", 0 },
+	{ "memory-file", KEY_MEMORY_FILE, "FILE", 0, "The file that all guests map", 0 },
+	{ "program", KEY_PROGRAM, "GUEST", 0,
+	  "A guest program that comes with s2vm, or a path to one", 0 },
+	{ "size", KEY_SIZE, "SIZE", 0, "How much of the file guests see (all of it)", 0 },
+	{ "mode", KEY_MODE, "private|shared", 0,
+	  "Whether a guest's writes are its own, or go to the file (private)", 0 },
+	{ "engine", KEY_ENGINE, "auto|direct|svm|vmx", 0, "How guests are run (auto)", 0 },
+	{ "sharing", KEY_SHARING, "on|off", 0, "Whether guests share tables (on)", 0 },
+	{ "arg", KEY_ARG, "N", 0, "A number that each guest is given (0)", 0 },
+	{ "timeout", KEY_TIMEOUT, "SECONDS", 0, "End guests that run longer (no limit)", 0 },
+	{ "json", KEY_JSON, NULL, 0, "Print one JSON object", 0 },
+	{ "no-headers", KEY_NO_HEADERS, NULL, 0, "Leave out the headings", 0 },
+	{ "quiet", KEY_QUIET, NULL, 0, "Print the summary only, and no text of guests", 0 },
+	{ 0 }
+};
+
+static bool set_mode(struct run_options *options, const char *text, struct error *error)
+{
+	options->mode = strcmp(text, "shared") == 0 ? EPT_SHARED : EPT_PRIVATE;
+	if (options->mode == EPT_PRIVATE && strcmp(text, "private") != 0)
+		return error_set(error, EXIT_INPUT, "--mode is private or shared, not \"%s\"",
+				 text);
+	return true;
+}
+
+static bool set_engine(struct run_options *options, const char *text, struct error *error)
+{
+	if (!engine_parse(text, &options->engine))
+		return error_set(error, EXIT_INPUT,
+				 "--engine is auto, direct, svm or vmx, not \"%s\"", text);
+	return true;
+}
+
+static bool set_option(struct run_options *options, int key, const char *text,
+		       struct error *error)
+{
+	switch (key) {
+	case KEY_GUESTS:
+		return option_number(text, "--guests", 1, 1000000, &options->guests, error);
+	case KEY_SIZE:
+		return option_size(text, "--size", &options->size, error);
+	case KEY_ARG:
+		return option_number(text, "--arg", 0, UINT64_MAX, &options->argument, error);
+	case KEY_TIMEOUT:
+		return option_number(text, "--timeout", 1, 1000000, &options->timeout, error);
+	case KEY_MODE:
+		return set_mode(options, text, error);
+	case KEY_ENGINE:
+		return set_engine(options, text, error);
+	case KEY_SHARING:
+		return option_switch(text, "--sharing", &options->sharing, error);
+	default:
+		return true;
+	}
+}
+
+static error_t parse(int key, char *text, struct argp_state *state)
+{
+	struct run_options *options = state->input;
+	struct error error;
+
+	switch (key) {
+	case KEY_MEMORY_FILE:
+		options->memory_file = text;
+		break;
+	case KEY_PROGRAM:
+		options->program = text;
+		break;
+	case KEY_JSON:
+		options->json = true;
+		break;
+	case KEY_NO_HEADERS:
+		options->report.headers = false;
+		break;
+	case KEY_QUIET:
+		options->report.quiet = true;
+		break;
+	case ARGP_KEY_ARG:
+		argp_error(state, "unexpected argument \"%s\"", text);
+		break;
+	case ARGP_KEY_END:
+		if (!options->memory_file || !options->program)
+			argp_error(state, "--memory-file and --program are needed");
+		break;
+	case KEY_GUESTS:
+	case KEY_SIZE:
+	case KEY_ARG:
+	case KEY_TIMEOUT:
+	case KEY_MODE:
+	case KEY_ENGINE:
+	case KEY_SHARING:
+		if (!set_option(options, key, text, &error))
+			argp_error(state, "%s", error.text);
+		break;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+	return 0;
+}
+
+/* Set when the user wants an end; the first signal ends the guests in order, a second one kills. */
+static volatile bool interrupted;
+
+static void on_interrupt(int signal)
+{
+	(void)signal;
+	interrupted = true;
+}
+
+static void catch_interrupts(void)
+{
+	struct sigaction action = { .sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND };
+
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+}
+
+/* Launches all guests and waits for them. */
+static bool run_all(struct fleet *fleet, const struct run_options *options, struct error *error)
+{
+	uint64_t limit = options->timeout ? options->timeout * 1000000000u : UINT64_MAX / 2;
+	uint64_t deadline = now_ns() + limit;
+	struct progress progress;
+	struct guest *guest;
+	bool launched = true;
+
+	progress_begin(&progress, "launching guests", options->guests, false);
+	for (uint64_t i = 0; i < options->guests && launched && !interrupted; i++) {
+		launched = fleet_launch(fleet, options->argument, &guest, error);
+		progress_at(&progress, i + 1);
+	}
+	progress_end(&progress);
+	if (launched && !fleet_wait(fleet, deadline, &interrupted))
+		fleet_stop(fleet, interrupted ? GUEST_STOPPED : GUEST_TIMEOUT);
+	if (!launched)
+		fleet_stop(fleet, GUEST_STOPPED);
+	return launched;
+}
+
+/* The exit status that the guests' ends stand for. */
+static int status_of(const struct fleet *fleet)
+{
+	int status = EXIT_DONE;
+
+	for (unsigned i = 0; i < fleet->guest_count; i++) {
+		if (fleet->guests[i].status == GUEST_FILE)
+			return EXIT_INPUT;
+		if (!guest_ended_well(&fleet->guests[i]))
+			status = EXIT_GUEST;
+	}
+	return status;
+}
+
+static int run_fleet(const struct run_options *options, const struct memfile *file,
+		     const struct program *program)
+{
+	struct fleet_config config = {
+		.engine = options->engine,
+		.guests = (unsigned)options->guests,
+		.file = file,
+		.mode = options->mode,
+		.program = program,
+		.sharing = options->sharing,
+		.quiet = options->report.quiet,
+	};
+	uint64_t begin = now_ns();
+	struct fleet *fleet;
+	struct error error;
+	int status;
+
+	if (!fleet_create(&fleet, &config, &error))
+		return error_print(&error);
+	catch_interrupts();
+	if (run_all(fleet, options, &error)) {
+		if (options->json)
+			report_run_json(fleet, now_ns() - begin);
+		else
+			report_run(fleet, now_ns() - begin, &options->report);
+		report_failures(fleet);
+		status = status_of(fleet);
+	} else {
+		status = error_print(&error);
+	}
+	fleet_destroy(fleet);
+	return status;
+}
+
+int cli_run(int argc, char **argv)
+{
+	const struct argp argp = {
+		.options = option_table,
+		.parser = parse,
+		.doc = "Runs guests from one memory file to their end.\v"
+		       "Exit status: 0 if every guest ended well, 2 for wrong usage or input, "
+		       "5 if this host cannot run a fleet, 6 if a guest ended badly.",
+	};
+	struct run_options options = { .guests = 1, .sharing = true, .report.headers = true };
+	struct memfile file;
+	struct program program;
+	struct error error;
+	int status;
+
+	argp_parse(&argp, argc, argv, 0, NULL, &options);
+	if (!memfile_open(&file, options.memory_file, options.size,
+			  options.mode == EPT_SHARED, &error))
+		return error_print(&error);
+	if (!program_load(&program, options.program, &error)) {
+		memfile_close(&file);
+		return error_print(&error);
+	}
+	status = run_fleet(&options, &file, &program);
+	program_unload(&program);
+	memfile_close(&file);
+	return status;
+}

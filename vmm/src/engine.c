@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+/* Which engines there are, and which of them a host offers. */
+#include <string.h>
+
+#include "gate.h"
+
+static const char *const names[] = {
+	[ENGINE_AUTO] = "auto",
+	[ENGINE_DIRECT] = "direct",
+	[ENGINE_SVM] = "svm",
+	[ENGINE_VMX] = "vmx",
+};
+
+const char *engine_name(enum engine engine)
+{
+	return names[engine];
+}
+
+bool engine_parse(const char *name, enum engine *engine)
+{
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(name, names[i]) == 0) {
+			*engine = (enum engine)i;
+			return true;
+		}
+	return false;
+}
+
+bool engine_choose(const struct host *host, enum engine wanted, enum engine *engine,
+		   struct error *error)
+{
+	char reason[160];
+
+	if (wanted == ENGINE_AUTO || wanted == ENGINE_DIRECT) {
+		*engine = ENGINE_DIRECT;
+		return true;
+	}
+	if (wanted == ENGINE_SVM ? host->svm : host->vmx)
+		return error_set(error, EXIT_HOST,
+				 "engine %s: this version of s2vm has no gate for it; use --engine direct",
+				 engine_name(wanted));
+	host_nested_reason(engine_name(wanted), reason, sizeof(reason));
+	return error_set(error, EXIT_HOST,
+			 "engine %s: %s; use --engine direct, which needs no nested virtualization",
+			 engine_name(wanted), reason);
+}

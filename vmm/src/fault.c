@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A fault, from the vCPU to the engine and back: the hot path. The gate has reported an access that
+ * the guest's tables do not grant. The engine decides what is to change, the change is done through
+ * the same vCPU's gate, and the guest tries again.
+ */
+#include "fleet.h"
+
+/* A fault that changes nothing this often in a row is one that KVM does not see the end of. */
+#define IDLE_FAULTS 1000
+
+static const char *access_name(unsigned access)
+{
+	switch (access) {
+	case EPT_WRITE:
+		return "write to";
+	case EPT_EXEC:
+		return "execute at";
+	default:
+		return "read";
+	}
+}
+
+/* The engine's answer, after a second try if there was something to give back to its pools. */
+static enum ept_status ask_engine(struct guest *guest, const struct gate_exit *exit)
+{
+	struct ept_change *change = &guest->seat->change;
+	enum ept_status status = ept_space_fault(guest->space, exit->gpa, exit->access, change);
+
+	while ((status == EPT_NO_TABLE || status == EPT_NO_PAGE) && fleet_scrub(guest->fleet))
+		status = ept_space_fault(guest->space, exit->gpa, exit->access, change);
+	return status;
+}
+
+static bool refuse(struct guest *guest, const struct gate_exit *exit, enum ept_status status)
+{
+	switch (status) {
+	case EPT_OUTSIDE:
+		return guest_end(guest, GUEST_FAULT, "it tried to %s %#llx, which is not its memory",
+				 access_name(exit->access), (unsigned long long)exit->gpa.v);
+	case EPT_DENIED:
+		return guest_end(guest, GUEST_FAULT, "it tried to %s %#llx, which it may not",
+				 access_name(exit->access), (unsigned long long)exit->gpa.v);
+	default:
+		return guest_end(guest, GUEST_HOST_ERROR, "its access at %#llx could not be served: %s",
+				 (unsigned long long)exit->gpa.v, ept_status_text(status));
+	}
+}
+
+/* Notices a fault that comes back although the engine finds nothing to change. */
+static bool check_progress(struct guest *guest, const struct gate_exit *exit, bool idle)
+{
+	if (!idle || exit->gpa.v != guest->idle_gpa.v) {
+		guest->idle_gpa = exit->gpa;
+		guest->idle_faults = 0;
+		return true;
+	}
+	if (++guest->idle_faults < IDLE_FAULTS)
+		return true;
+	return guest_end(guest, GUEST_HOST_ERROR, "its access at %#llx faults for ever",
+			 (unsigned long long)exit->gpa.v);
+}
+
+static bool not_committed(struct guest *guest, const struct error *error)
+{
+	const struct memfile *file = guest->fleet->config.file;
+
+	if (memfile_shrank(file))
+		return guest_end(guest, GUEST_FILE, "memory file %s was cut off while guests used it",
+				 file->name);
+	return guest_end(guest, GUEST_HOST_ERROR, "%s", error->text);
+}
+
+bool fault_serve(struct guest *guest, const struct gate_exit *exit)
+{
+	struct ept_change *change = &guest->seat->change;
+	uint64_t begin = now_ns();
+	enum ept_status status = ask_engine(guest, exit);
+	uint64_t decided = now_ns();
+	struct error error;
+	bool idle;
+
+	if (status != EPT_OK)
+		return refuse(guest, exit, status);
+	idle = !change->edits.count;
+	if (!fleet_commit(guest->fleet, &guest->seat->vcpu, change, &error))
+		return not_committed(guest, &error);
+	if (exit->access == EPT_WRITE && !idle) {
+		guest->write_faults.count++;
+		guest->write_faults.engine_ns += decided - begin;
+		guest->write_faults.edit_ns += now_ns() - decided;
+	}
+	return check_progress(guest, exit, idle);
+}

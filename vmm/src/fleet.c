@@ -1,0 +1,558 @@
+// SPDX-License-Identifier: MIT
+#include "fleet.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/* What a seat's thread needs beside what it shares; a thousand of them must be affordable. */
+#define SEAT_STACK_BYTES (128u * 1024)
+
+/* Kicks a vCPU out of its guest. Its handler does nothing; KVM_RUN returns with EINTR. */
+#define KICK_SIGNAL SIGUSR1
+
+static void kick_handler(int signal)
+{
+	(void)signal;
+}
+
+static void install_kick(void)
+{
+	struct sigaction action = { .sa_handler = kick_handler };
+
+	sigaction(KICK_SIGNAL, &action, NULL);
+}
+
+/* Each seat takes a few file descriptors. */
+static void raise_file_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+/* ---- sizes ---- */
+
+/* Tables that a guest needs if it owns all that translates @bytes at one place. */
+static uint64_t tables_for(uint64_t bytes)
+{
+	uint64_t tables = 0;
+
+	for (unsigned level = 1; level < EPT_ROOT_LEVEL; level++)
+		tables += bytes / ept_table_span(level) + 2;
+	return tables;
+}
+
+static uint64_t tables_for_guest(const struct fleet_config *config)
+{
+	uint64_t tables = 1 + tables_for(config->file->pages * EPT_PAGE_BYTES);
+
+	for (unsigned i = 0; i < config->program->region_count; i++)
+		tables += tables_for(config->program->regions[i].bytes);
+	return tables;
+}
+
+/* All that every guest could write, but no more than three quarters of the host's memory. */
+static uint64_t private_pages_for(const struct fleet_config *config)
+{
+	uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) / 4 * 3;
+	uint64_t each = config->program->image.pages;
+
+	if (config->mode == EPT_PRIVATE)
+		each += config->file->pages;
+	return each * config->guests < host ? each * config->guests : host;
+}
+
+/* ---- memory and engine ---- */
+
+static bool create_vm(struct fleet *fleet, struct error *error)
+{
+	fleet->vm = ioctl(fleet->host.fd, KVM_CREATE_VM, 0);
+	if (fleet->vm < 0)
+		return error_set(error, EXIT_FAILED, "KVM refused a VM: %s", strerror(errno));
+	fleet->stats_fd = host_stats_open(fleet->vm);
+	return true;
+}
+
+/* KVM's default limit makes it drop the oldest shadow pages first, which are the shared ones. */
+static bool set_shadow_limit(const struct fleet *fleet, uint64_t tables, struct error *error)
+{
+	uint64_t pages = 2 * tables + 4096;
+
+	if (ioctl(fleet->vm, KVM_SET_NR_MMU_PAGES, pages) < 0)
+		return error_set(error, EXIT_FAILED, "KVM_SET_NR_MMU_PAGES to %llu failed: %s",
+				 (unsigned long long)pages, strerror(errno));
+	return true;
+}
+
+static bool create_memory(struct fleet *fleet, struct error *error)
+{
+	const struct fleet_config *config = &fleet->config;
+	uint64_t tables = (config->guests + 1ul) * tables_for_guest(config);
+	uint64_t gate_pages = gate_memory_pages(config->guests + 1ul, tables * EPT_PAGE_BYTES);
+
+	if (!memory_create(&fleet->memory, &fleet->host, fleet->vm, gate_pages, tables,
+			   private_pages_for(config), error))
+		return false;
+	gate_create(&fleet->gate, config->engine, &fleet->host, &fleet->memory,
+		    config->guests + 1);
+	return set_shadow_limit(fleet, tables, error);
+}
+
+static bool create_engine(struct fleet *fleet, struct error *error)
+{
+	struct ept_config config = {
+		.format = &ept_format_npt,
+		.memory = {
+			.tables = fleet->memory.tables.mapping,
+			.tables_at = fleet->memory.tables.at,
+			.table_count = (uint32_t)(fleet->memory.tables.bytes / EPT_PAGE_BYTES),
+			.pages_at = fleet->memory.pages.at,
+			.page_count = (uint32_t)(fleet->memory.pages.bytes / EPT_PAGE_BYTES),
+		},
+		.share_levels = EPT_SHARE_ALL,
+	};
+
+	gate_root_entry(&fleet->gate, &config.root_entry_index, &config.root_entry);
+	fleet->ept = ept_create(&config);
+	if (!fleet->ept)
+		return error_set(error, EXIT_FAILED, "no memory for the engine's descriptors");
+	return true;
+}
+
+static bool add_file(struct fleet *fleet, const struct memfile *file, int *number,
+		     struct error *error)
+{
+	struct ept_file description = { .pages = file->pages, .writable = file->writable };
+
+	if (!memory_add_file(&fleet->memory, file, &description.window, error))
+		return false;
+	*number = ept_file_add(fleet->ept, &description);
+	if (*number < 0)
+		return error_set(error, EXIT_INPUT, "too many memory files");
+	return true;
+}
+
+/* ---- spaces ---- */
+
+static bool engine_error(struct error *error, const char *what, enum ept_status status)
+{
+	return error_set(error, EXIT_FAILED, "cannot %s: %s", what, ept_status_text(status));
+}
+
+static bool map_region(struct fleet *fleet, struct ept_space *space,
+		       const struct ept_region *region, struct error *error)
+{
+	enum ept_status status = ept_space_map(space, region, &fleet->change);
+
+	if (status != EPT_OK)
+		return engine_error(error, "map a region", status);
+	return fleet_commit(fleet, NULL, &fleet->change, error);
+}
+
+static struct ept_region file_region(const struct fleet *fleet)
+{
+	const struct memfile *file = fleet->config.file;
+
+	return (struct ept_region){
+		.start = { S2VM_FILE_BASE },
+		.bytes = file->pages * EPT_PAGE_BYTES,
+		.first = { .file = (uint32_t)fleet->file_number },
+		.rights = EPT_READ | EPT_WRITE,
+		.mode = fleet->config.mode,
+	};
+}
+
+static bool map_all(struct fleet *fleet, struct ept_space *space, struct error *error)
+{
+	const struct program *program = fleet->config.program;
+	struct ept_region region = file_region(fleet);
+
+	if (!map_region(fleet, space, &region, error))
+		return false;
+	for (unsigned i = 0; i < program->region_count; i++) {
+		region = program->regions[i];
+		region.first.file = (uint32_t)fleet->image_number;
+		if (!map_region(fleet, space, &region, error))
+			return false;
+	}
+	return true;
+}
+
+/* Fills in all tables of a region, as its reader would fault by fault. */
+static bool populate(struct fleet *fleet, struct ept_space *space, struct gpa start,
+		     uint64_t bytes, struct error *error)
+{
+	struct gpa at = start;
+
+	while (at.v < start.v + bytes) {
+		enum ept_status status = ept_space_fault(space, at, EPT_READ, &fleet->change);
+
+		if (status != EPT_OK)
+			return engine_error(error, "fill in tables", status);
+		if (!fleet_commit(fleet, NULL, &fleet->change, error))
+			return false;
+		at.v = (at.v | (ept_table_span(1) - 1)) + 1;
+	}
+	return true;
+}
+
+/* A space of its own, with its tables still to be faulted in. */
+static bool make_plain_space(struct fleet *fleet, struct ept_space **space, struct error *error)
+{
+	struct ept_space_options options = { .sharing = fleet->config.sharing };
+	enum ept_status status = ept_space_create(fleet->ept, &options, space);
+
+	if (status != EPT_OK)
+		return engine_error(error, "make a space", status);
+	if (map_all(fleet, *space, error))
+		return true;
+	ept_space_destroy(*space);
+	return false;
+}
+
+static bool freeze(struct fleet *fleet, struct ept_space *space, struct error *error)
+{
+	enum ept_status status = ept_space_freeze(space, &fleet->change);
+
+	if (status != EPT_OK)
+		return engine_error(error, "freeze the template", status);
+	return fleet_commit(fleet, NULL, &fleet->change, error);
+}
+
+/* The frozen parent of all guests, with all of its tables filled in. */
+static bool make_template(struct fleet *fleet, struct error *error)
+{
+	const struct program *program = fleet->config.program;
+	struct ept_region file = file_region(fleet);
+
+	if (!make_plain_space(fleet, &fleet->template_space, error) ||
+	    !populate(fleet, fleet->template_space, file.start, file.bytes, error))
+		return false;
+	for (unsigned i = 0; i < program->region_count; i++)
+		if (!populate(fleet, fleet->template_space, program->regions[i].start,
+			      program->regions[i].bytes, error))
+			return false;
+	return freeze(fleet, fleet->template_space, error);
+}
+
+bool fleet_make_space(struct fleet *fleet, struct ept_space **space, struct error *error)
+{
+	enum ept_status status;
+
+	if (!fleet->template_space)
+		return make_plain_space(fleet, space, error);
+	status = ept_space_clone(fleet->template_space, space, &fleet->change);
+	if (status != EPT_OK)
+		return engine_error(error, "clone the template", status);
+	return fleet_commit(fleet, NULL, &fleet->change, error);
+}
+
+/* ---- seats ---- */
+
+static void guest_ended(struct fleet *fleet, struct seat *seat)
+{
+	pthread_mutex_lock(&fleet->lock);
+	seat->guest = NULL;
+	fleet->running--;
+	pthread_cond_broadcast(&fleet->ended);
+	pthread_mutex_unlock(&fleet->lock);
+}
+
+/* Waits for a guest; NULL when the fleet ends. */
+static struct guest *seat_wait(struct fleet *fleet, struct seat *seat)
+{
+	struct guest *guest;
+
+	pthread_mutex_lock(&fleet->lock);
+	while (!seat->guest && !seat->ending)
+		pthread_cond_wait(&seat->wake, &fleet->lock);
+	guest = seat->guest;
+	pthread_mutex_unlock(&fleet->lock);
+	return guest;
+}
+
+static void *seat_main(void *argument)
+{
+	struct seat *seat = argument;
+	struct guest *guest;
+
+	while ((guest = seat_wait(seat->fleet, seat))) {
+		guest_run(guest);
+		guest_ended(seat->fleet, seat);
+	}
+	return NULL;
+}
+
+static bool seat_start_thread(struct seat *seat, struct error *error)
+{
+	pthread_attr_t attributes;
+	int status;
+
+	pthread_attr_init(&attributes);
+	pthread_attr_setstacksize(&attributes, SEAT_STACK_BYTES);
+	status = pthread_create(&seat->thread, &attributes, seat_main, seat);
+	pthread_attr_destroy(&attributes);
+	if (status)
+		return error_set(error, EXIT_FAILED, "cannot start a thread: %s; raise ulimit -u",
+				 strerror(status));
+	return true;
+}
+
+static bool seat_create(struct fleet *fleet, unsigned index, struct error *error)
+{
+	struct seat *seat = &fleet->seats[index];
+
+	*seat = (struct seat){ .fleet = fleet };
+	if (!gate_vcpu_create(&fleet->gate, &seat->vcpu, fleet->vm, index, error))
+		return false;
+	seat->stats_fd = host_stats_open(seat->vcpu.fd);
+	seat->faults = fleet->seats[0].faults;
+	if (index == 0)
+		seat->faults = host_counter_find(seat->stats_fd, "pf_taken");
+	seat->faults.fd = seat->stats_fd;
+	pthread_cond_init(&seat->wake, NULL);
+	if (!seat_start_thread(seat, error)) {
+		gate_vcpu_destroy(&seat->vcpu);
+		return false;
+	}
+	fleet->seat_count++;
+	return true;
+}
+
+static void seat_destroy(struct fleet *fleet, struct seat *seat)
+{
+	pthread_mutex_lock(&fleet->lock);
+	seat->ending = true;
+	pthread_cond_signal(&seat->wake);
+	pthread_mutex_unlock(&fleet->lock);
+	pthread_join(seat->thread, NULL);
+	pthread_cond_destroy(&seat->wake);
+	gate_vcpu_destroy(&seat->vcpu);
+	if (seat->stats_fd >= 0)
+		close(seat->stats_fd);
+	ept_change_free(&seat->change);
+}
+
+static bool create_seats(struct fleet *fleet, struct error *error)
+{
+	unsigned count = fleet->config.guests;
+
+	fleet->seats = calloc(count, sizeof(*fleet->seats));
+	fleet->guests = calloc(count, sizeof(*fleet->guests));
+	if (!fleet->seats || !fleet->guests)
+		return error_set(error, EXIT_FAILED, "no memory for %u guests", count);
+	if (!gate_vcpu_create(&fleet->gate, &fleet->service, fleet->vm, count, error))
+		return false;
+	if (!gate_start_service(&fleet->service, error))
+		return false;
+	for (unsigned index = 0; index < count; index++)
+		if (!seat_create(fleet, index, error))
+			return false;
+	return true;
+}
+
+/* ---- the fleet ---- */
+
+static bool check_config(const struct fleet *fleet, struct error *error)
+{
+	unsigned limit = fleet->host.max_vcpus > 1 ? (unsigned)fleet->host.max_vcpus - 1 : 0;
+
+	if (fleet->config.guests > limit)
+		return error_set(error, EXIT_INPUT,
+				 "%u guests are too many for one fleet: this KVM has %d vCPUs for a VM, and the fleet needs one itself; use at most %u",
+				 fleet->config.guests, fleet->host.max_vcpus, limit);
+	return true;
+}
+
+static bool create_all(struct fleet *fleet, struct error *error)
+{
+	return host_open(&fleet->host, error) &&
+	       engine_choose(&fleet->host, fleet->config.engine, &fleet->config.engine, error) &&
+	       check_config(fleet, error) && create_vm(fleet, error) &&
+	       create_memory(fleet, error) && create_engine(fleet, error) &&
+	       add_file(fleet, fleet->config.file, &fleet->file_number, error) &&
+	       add_file(fleet, &fleet->config.program->image, &fleet->image_number, error) &&
+	       create_seats(fleet, error) &&
+	       (!fleet->config.sharing || make_template(fleet, error));
+}
+
+bool fleet_create(struct fleet **out, const struct fleet_config *config, struct error *error)
+{
+	struct fleet *fleet = calloc(1, sizeof(*fleet));
+
+	if (!fleet)
+		return error_set(error, EXIT_FAILED, "out of memory");
+	fleet->config = *config;
+	fleet->host.fd = fleet->vm = fleet->stats_fd = fleet->service.fd = -1;
+	fleet->memory.gate.fd = fleet->memory.tables.fd = fleet->memory.pages.fd = -1;
+	pthread_mutex_init(&fleet->lock, NULL);
+	pthread_mutex_init(&fleet->service_lock, NULL);
+	pthread_cond_init(&fleet->ended, NULL);
+	install_kick();
+	raise_file_limit();
+	if (!create_all(fleet, error)) {
+		fleet_destroy(fleet);
+		return false;
+	}
+	*out = fleet;
+	return true;
+}
+
+static void destroy_spaces(struct fleet *fleet)
+{
+	for (unsigned i = 0; i < fleet->guest_count; i++)
+		ept_space_destroy(fleet->guests[i].space);
+	if (fleet->template_space)
+		ept_space_destroy(fleet->template_space);
+	ept_destroy(fleet->ept);
+}
+
+static void close_if_open(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+void fleet_destroy(struct fleet *fleet)
+{
+	fleet_stop(fleet, GUEST_STOPPED);
+	for (unsigned i = 0; i < fleet->seat_count; i++)
+		seat_destroy(fleet, &fleet->seats[i]);
+	if (fleet->service.run)
+		gate_vcpu_destroy(&fleet->service);
+	destroy_spaces(fleet);
+	ept_change_free(&fleet->change);
+	close_if_open(fleet->stats_fd);
+	close_if_open(fleet->vm);
+	memory_destroy(&fleet->memory);
+	host_close(&fleet->host);
+	pthread_cond_destroy(&fleet->ended);
+	pthread_mutex_destroy(&fleet->service_lock);
+	pthread_mutex_destroy(&fleet->lock);
+	free(fleet->seats);
+	free(fleet->guests);
+	free(fleet);
+}
+
+/* A number that differs from guest to guest; splitmix64's output function. */
+static uint64_t seed_of(unsigned id)
+{
+	uint64_t z = (id + 1) * 0x9e3779b97f4a7c15u;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+	return z ^ z >> 31;
+}
+
+/* The next guest's record, with its space and its vCPU's registers set, but not running yet. */
+static bool prepare_guest(struct fleet *fleet, uint64_t argument, struct guest *guest,
+			  struct error *error)
+{
+	const struct program *program = fleet->config.program;
+	unsigned id = fleet->guest_count;
+	struct gate_start start = {
+		.entry = program->entry,
+		.stack = program->stack_end,
+		.arguments = { id, S2VM_FILE_BASE, fleet->config.file->bytes, argument,
+			       seed_of(id) },
+	};
+
+	*guest = (struct guest){
+		.id = id,
+		.fleet = fleet,
+		.seat = &fleet->seats[id],
+		.argument = argument,
+		.seed = seed_of(id),
+		.launched = { .ns = now_ns(), .set = true },
+	};
+	guest->launched.kvm_faults = host_counter_read(guest->seat->faults);
+	if (!fleet_make_space(fleet, &guest->space, error))
+		return false;
+	start.root = ept_space_root(guest->space);
+	if (gate_start(&guest->seat->vcpu, &start, error))
+		return true;
+	ept_space_destroy(guest->space);
+	return false;
+}
+
+bool fleet_prepare(struct fleet *fleet, uint64_t argument, struct guest **out, struct error *error)
+{
+	struct guest *guest = &fleet->guests[fleet->guest_count];
+
+	if (fleet->guest_count == fleet->seat_count)
+		return error_set(error, EXIT_INPUT, "no seat is free for another guest");
+	if (!prepare_guest(fleet, argument, guest, error))
+		return false;
+	fleet->guest_count++;
+	*out = guest;
+	return true;
+}
+
+bool fleet_launch(struct fleet *fleet, uint64_t argument, struct guest **out, struct error *error)
+{
+	struct guest *guest;
+
+	if (!fleet_prepare(fleet, argument, &guest, error))
+		return false;
+	pthread_mutex_lock(&fleet->lock);
+	fleet->running++;
+	guest->seat->guest = guest;
+	pthread_cond_signal(&guest->seat->wake);
+	pthread_mutex_unlock(&fleet->lock);
+	*out = guest;
+	return true;
+}
+
+/* How often a wait looks at the user's wish to stop. */
+#define WAIT_SLICE_NS 50000000u
+
+static void wait_slice(struct fleet *fleet)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += WAIT_SLICE_NS;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	pthread_cond_timedwait(&fleet->ended, &fleet->lock, &until);
+}
+
+bool fleet_wait(struct fleet *fleet, uint64_t deadline_ns, const volatile bool *stop)
+{
+	bool done;
+
+	pthread_mutex_lock(&fleet->lock);
+	while (fleet->running && now_ns() < deadline_ns && !(stop && *stop))
+		wait_slice(fleet);
+	done = !fleet->running;
+	pthread_mutex_unlock(&fleet->lock);
+	return done;
+}
+
+/* Asks a running guest to end. The signal takes its vCPU out of the guest, now or at its next entry. */
+static void seat_kick(struct seat *seat, enum guest_status status)
+{
+	seat->guest->stop = status;
+	seat->vcpu.run->immediate_exit = 1;
+	pthread_kill(seat->thread, KICK_SIGNAL);
+}
+
+void fleet_stop(struct fleet *fleet, enum guest_status status)
+{
+	pthread_mutex_lock(&fleet->lock);
+	for (unsigned i = 0; i < fleet->seat_count; i++)
+		if (fleet->seats[i].guest)
+			seat_kick(&fleet->seats[i], status);
+	while (fleet->running)
+		pthread_cond_wait(&fleet->ended, &fleet->lock);
+	pthread_mutex_unlock(&fleet->lock);
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A fleet: one KVM VM in which each guest is a vCPU. All guests map the same memory file and run the
+ * same program; with sharing, they are clones of one template space and share its tables.
+ *
+ * A seat is a vCPU with its thread, prepared in advance; launching a guest takes a seat, clones a
+ * space and sets registers.
+ */
+#ifndef VMM_FLEET_H
+#define VMM_FLEET_H
+
+#include <pthread.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "ept/ept.h"
+#include "error.h"
+#include "gate.h"
+#include "host.h"
+#include "memory.h"
+#include "program.h"
+#include "s2vm/guest_abi.h"
+
+struct fleet_config {
+	enum engine engine;
+	unsigned guests; /* seats */
+	const struct memfile *file;
+	enum ept_mode mode;
+	const struct program *program;
+	bool sharing;
+	bool quiet; /* guests' text is not printed */
+};
+
+/* How a guest is, or how it ended. */
+enum guest_status {
+	GUEST_RUNNING,
+	GUEST_OK,	  /* it exited with status 0 */
+	GUEST_FAILED,	  /* it exited with another status */
+	GUEST_FAULT,	  /* it did what it may not */
+	GUEST_TIMEOUT,	  /* it ran longer than allowed */
+	GUEST_STOPPED,	  /* the user stopped it */
+	GUEST_FILE,	  /* its memory file was cut off under it */
+	GUEST_HOST_ERROR, /* KVM or the VMM could not go on with it */
+};
+
+/* A point in time of a guest, with the stage-2 faults that KVM took for its vCPU so far. */
+struct guest_mark {
+	uint64_t ns;
+	uint64_t kvm_faults;
+	bool set;
+};
+
+/* Write faults that were served, and where their time went in the VMM. */
+struct guest_fault_times {
+	uint64_t count;
+	uint64_t engine_ns;
+	uint64_t edit_ns;
+};
+
+struct guest {
+	unsigned id;
+	struct fleet *fleet;
+	struct seat *seat;
+	struct ept_space *space;
+	uint64_t argument;
+	uint64_t seed;
+	enum guest_status status; /* written by its seat, to be read when it has ended */
+	enum guest_status stop;	  /* what to end with when interrupted, under the fleet's lock */
+	uint64_t exit_value;
+	uint8_t result[32];
+	unsigned results;
+	struct guest_mark launched; /* launch was asked for */
+	struct guest_mark first_result;
+	struct guest_mark marks[S2VM_MARKS];
+	struct guest_fault_times write_faults;
+	char report[512]; /* what it did wrong, where, and its registers */
+	/* The last fault that changed nothing, to notice one that does not go away. */
+	struct gpa idle_gpa;
+	unsigned idle_faults;
+};
+
+struct seat {
+	struct fleet *fleet;
+	struct gate_vcpu vcpu;
+	pthread_t thread;
+	pthread_cond_t wake; /* with the fleet's lock: there is a guest, or the fleet ends */
+	struct guest *guest;
+	bool ending;
+	struct ept_change change;
+	struct host_counter faults;
+	int stats_fd;
+};
+
+struct fleet {
+	struct fleet_config config;
+	struct host host;
+	int vm;
+	int stats_fd;
+	struct memory memory;
+	struct gate gate;
+	struct ept *ept;
+	int file_number;
+	int image_number;
+	struct ept_space *template_space; /* NULL without sharing */
+
+	pthread_mutex_t service_lock; /* guards the service vCPU; taken with engine locks held */
+	struct gate_vcpu service;
+	struct ept_change change; /* of the thread that made the fleet */
+
+	pthread_mutex_t lock; /* guards seats' and guests' status; not held while guests run */
+	pthread_cond_t ended; /* some guest ended */
+	struct seat *seats;
+	unsigned seat_count;
+	struct guest *guests;
+	unsigned guest_count;
+	unsigned running;
+};
+
+/* Nanoseconds of the monotonic clock. */
+static inline uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/*
+ * Makes a fleet with its seats and, with sharing, its frozen template. The memory file and the
+ * program must outlive it. On failure nothing is left.
+ */
+bool fleet_create(struct fleet **fleet, const struct fleet_config *config, struct error *error);
+
+/* Ends all guests and frees everything. */
+void fleet_destroy(struct fleet *fleet);
+
+/*
+ * Launches the next guest on the next free seat, and returns while it runs. Guests' numbers count
+ * from 0. A guest's space stays until the fleet is destroyed.
+ */
+bool fleet_launch(struct fleet *fleet, uint64_t argument, struct guest **guest,
+		  struct error *error);
+
+/* The same up to where the guest would begin to run, for guest_step(). */
+bool fleet_prepare(struct fleet *fleet, uint64_t argument, struct guest **guest,
+		   struct error *error);
+
+/*
+ * Waits until all guests have ended, or @deadline_ns has passed, or *@stop has become true; false if
+ * some still run.
+ */
+bool fleet_wait(struct fleet *fleet, uint64_t deadline_ns, const volatile bool *stop);
+
+/* Ends all guests that still run, with @status, and waits for them. */
+void fleet_stop(struct fleet *fleet, enum guest_status status);
+
+/* A space with the fleet's regions, for a guest: a clone of the template, or one of its own. */
+bool fleet_make_space(struct fleet *fleet, struct ept_space **space, struct error *error);
+
+/*
+ * Does a change of the engine's, all of its steps: on @vcpu, which stopped with a fault in its guest,
+ * or with NULL on the fleet's service vCPU.
+ */
+bool fleet_commit(struct fleet *fleet, struct gate_vcpu *vcpu, struct ept_change *change,
+		  struct error *error);
+
+/* Scrubs some quarantined tables and discards dead pages; false if there was nothing to gain. */
+bool fleet_scrub(struct fleet *fleet);
+
+/* guest.c: runs a guest to its end on its seat, whose vCPU has been started. */
+void guest_run(struct guest *guest);
+
+/*
+ * Runs a guest up to its next result, for who looks at guests step by step; false if it ended. The
+ * seat's own thread must not be running it.
+ */
+bool guest_step(struct guest *guest);
+
+/* Whether a guest ended as it should. */
+static inline bool guest_ended_well(const struct guest *guest)
+{
+	return guest->status == GUEST_OK;
+}
+
+const char *guest_status_name(enum guest_status status);
+
+/* fault.c: serves a fault; false if the guest is ended, with its status and report set. */
+bool fault_serve(struct guest *guest, const struct gate_exit *exit);
+
+/* call.c: serves a call; false if the guest is ended. */
+bool call_serve(struct guest *guest);
+
+/* Ends a guest with a report; returns false. */
+__attribute__((format(printf, 3, 4))) bool guest_end(struct guest *guest, enum guest_status status,
+						     const char *format, ...);
+
+#endif

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Gates: the few instructions of guest-hypervisor code that enter a guest, come back on what
+ * concerns the tables, and store the engine's edits. KVM tracks stores that a vCPU makes, and not
+ * those of the VMM, so every edit of a published entry is made here (docs/architecture.md, "The
+ * contract with KVM").
+ *
+ * This is the interface that the run loop sees. Each engine has one implementation.
+ */
+#ifndef VMM_GATE_H
+#define VMM_GATE_H
+
+#include <linux/kvm.h>
+#include <stdint.h>
+
+#include "ept/ept.h"
+#include "error.h"
+#include "host.h"
+#include "memory.h"
+
+enum engine { ENGINE_AUTO, ENGINE_DIRECT, ENGINE_SVM, ENGINE_VMX };
+
+/* What all vCPUs of a fleet have in common. */
+struct gate {
+	enum engine engine;
+	const struct host *host;
+	struct memory *memory;
+	struct fpa service_root; /* tables of a vCPU that runs no guest, only edits */
+	unsigned vcpus;
+};
+
+/* One vCPU, as its gate knows it. */
+struct gate_vcpu {
+	struct gate *gate;
+	int fd;
+	unsigned index;
+	struct kvm_run *run;
+	unsigned char *page; /* its gate page: what it reports lies there, out of guests' reach */
+	bool used;	     /* a guest has run on it: it has registers to forget */
+};
+
+/* Registers that a guest starts with. All others are 0. */
+struct gate_start {
+	struct fpa root;
+	struct gpa entry;
+	struct gpa stack;
+	uint64_t arguments[5]; /* rdi, rsi, rdx, rcx, r8 */
+};
+
+/* Why a vCPU came out of KVM_RUN. */
+enum gate_exit_kind {
+	GATE_EXIT_FAULT,       /* the guest cannot go on without the engine */
+	GATE_EXIT_CALL,	       /* the guest calls s2vm */
+	GATE_EXIT_EXCEPTION,   /* the guest did what it may not */
+	GATE_EXIT_INTERRUPTED, /* a signal, or somebody set immediate_exit */
+	GATE_EXIT_BAD_ADDRESS, /* KVM could not reach memory behind an address: EFAULT */
+	GATE_EXIT_HOST,	       /* KVM ended the vCPU */
+};
+
+struct gate_exit {
+	enum gate_exit_kind kind;
+	struct gpa gpa;	     /* FAULT: where */
+	unsigned access;     /* FAULT: one of enum ept_rights */
+	unsigned vector;     /* EXCEPTION */
+	uint64_t error_code; /* EXCEPTION, and FAULT for a report */
+	char text[160];	     /* HOST, BAD_ADDRESS: what KVM said */
+};
+
+const char *engine_name(enum engine engine);
+
+/* The engine of that name; false if there is none. */
+bool engine_parse(const char *name, enum engine *engine);
+
+/*
+ * What a host offers: the best engine for ENGINE_AUTO. For any other engine an error that says what
+ * the host lacks.
+ */
+bool engine_choose(const struct host *host, enum engine wanted, enum engine *engine,
+		   struct error *error);
+
+/* Pages of gate memory that a fleet of @vcpus with @bytes of tables needs. */
+uint64_t gate_memory_pages(uint64_t vcpus, uint64_t table_bytes);
+
+/* Builds the gate's code and tables in gate memory, which must not have been used yet. */
+void gate_create(struct gate *gate, enum engine engine, const struct host *host,
+		 struct memory *memory, unsigned vcpus);
+
+/* The entry that every root of the engine's has, for the gate. */
+void gate_root_entry(const struct gate *gate, unsigned *index, uint64_t *entry);
+
+/* One past the highest guest-physical address that guests of this engine can use. */
+uint64_t gate_gpa_end(const struct gate *gate);
+
+/* Makes vCPU @index of @vm. */
+bool gate_vcpu_create(struct gate *gate, struct gate_vcpu *vcpu, int vm, unsigned index,
+		      struct error *error);
+void gate_vcpu_destroy(struct gate_vcpu *vcpu);
+
+/* Sets the vCPU's state so that the next gate_run() begins a guest. */
+bool gate_start(struct gate_vcpu *vcpu, const struct gate_start *start, struct error *error);
+
+/* Sets the state of a vCPU that only commits edits. */
+bool gate_start_service(struct gate_vcpu *vcpu, struct error *error);
+
+/* Runs the vCPU until something concerns the VMM. */
+void gate_run(struct gate_vcpu *vcpu, struct gate_exit *exit);
+
+/*
+ * Stores @count edits, in order, and returns when they are done; with @flush the vCPU then forgets its
+ * cached translations. The vCPU is a service vCPU or stopped by a fault. False if KVM failed.
+ */
+bool gate_commit(struct gate_vcpu *vcpu, const struct ept_edit *edits, size_t count, bool flush,
+		 struct error *error);
+
+/* The guest's registers after an exit; those of a fault are the interrupted code's. */
+void gate_registers(const struct gate_vcpu *vcpu, const struct gate_exit *exit,
+		    struct kvm_regs *registers);
+
+/* Sets rax, for a call's result. */
+void gate_set_result(struct gate_vcpu *vcpu, uint64_t value);
+
+#endif

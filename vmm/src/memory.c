@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT
+#include "memory.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define GIB (UINT64_C(1) << 30)
+
+static bool add_slot(struct memory *memory, struct fpa at, uint64_t bytes, void *mapping,
+		     bool writable, struct error *error)
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = memory->slots,
+		.flags = writable ? 0 : KVM_MEM_READONLY,
+		.guest_phys_addr = at.v,
+		.memory_size = bytes,
+		.userspace_addr = (uintptr_t)mapping,
+	};
+
+	if (at.v + bytes > UINT64_C(1) << memory->physical_bits)
+		return error_set(error, EXIT_HOST,
+				 "the fleet needs %llu GiB of physical addresses, this KVM offers %u bits: use fewer guests or less memory",
+				 (unsigned long long)((at.v + bytes) / GIB),
+				 memory->physical_bits);
+	if (ioctl(memory->vm, KVM_SET_USER_MEMORY_REGION, &region) < 0)
+		return error_set(error, EXIT_FAILED, "KVM refused a memory slot of %llu bytes: %s",
+				 (unsigned long long)bytes, strerror(errno));
+	memory->slots++;
+	return true;
+}
+
+static bool area_create(struct memory *memory, struct memory_area *area, const char *name,
+			struct fpa at, uint64_t pages, struct error *error)
+{
+	*area = (struct memory_area){ .at = at, .bytes = pages * EPT_PAGE_BYTES, .fd = -1 };
+	area->fd = memfd_create(name, MFD_CLOEXEC);
+	if (area->fd < 0 || ftruncate(area->fd, (off_t)area->bytes) < 0)
+		return error_set(error, EXIT_FAILED, "cannot make memory for %s: %s", name,
+				 strerror(errno));
+	area->mapping = mmap(NULL, area->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, area->fd, 0);
+	if (area->mapping == MAP_FAILED) {
+		area->mapping = NULL;
+		return error_set(error, EXIT_FAILED, "cannot map %llu bytes for %s: %s",
+				 (unsigned long long)area->bytes, name, strerror(errno));
+	}
+	return add_slot(memory, at, area->bytes, area->mapping, true, error);
+}
+
+static void area_destroy(struct memory_area *area)
+{
+	if (area->mapping)
+		munmap(area->mapping, area->bytes);
+	if (area->fd >= 0)
+		close(area->fd);
+}
+
+static struct fpa align_up(uint64_t at, uint64_t to)
+{
+	return (struct fpa){ (at + to - 1) & ~(to - 1) };
+}
+
+bool memory_create(struct memory *memory, const struct host *host, int vm,
+		   uint64_t gate_pages, uint64_t table_pages, uint64_t private_pages,
+		   struct error *error)
+{
+	*memory = (struct memory){
+		.vm = vm,
+		.physical_bits = host->physical_bits,
+		.gate.fd = -1,
+		.tables.fd = -1,
+		.pages.fd = -1,
+	};
+	if (!area_create(memory, &memory->gate, "s2vm gate", (struct fpa){ 0 }, gate_pages, error))
+		return false;
+	/* The gate's window maps gate and tables by 2 MiB pages. */
+	if (!area_create(memory, &memory->tables, "s2vm tables",
+			 align_up(memory->gate.bytes, UINT64_C(2) << 20), table_pages, error))
+		return false;
+	if (!area_create(memory, &memory->pages, "s2vm private pages",
+			 align_up(memory->tables.at.v + memory->tables.bytes, GIB), private_pages,
+			 error))
+		return false;
+	memory->next_window = align_up(memory->pages.at.v + memory->pages.bytes, GIB);
+	return true;
+}
+
+void memory_destroy(struct memory *memory)
+{
+	area_destroy(&memory->gate);
+	area_destroy(&memory->tables);
+	area_destroy(&memory->pages);
+}
+
+bool memory_add_file(struct memory *memory, const struct memfile *file, struct fpa *window,
+		     struct error *error)
+{
+	if (memory->file_count == MEMORY_FILES)
+		return error_set(error, EXIT_INPUT, "a fleet has at most %d memory files",
+				 MEMORY_FILES);
+	*window = memory->next_window;
+	if (!add_slot(memory, *window, file->pages * EPT_PAGE_BYTES, file->mapping, file->writable,
+		      error))
+		return false;
+	memory->files[memory->file_count] = file;
+	memory->windows[memory->file_count++] = *window;
+	memory->next_window = align_up(window->v + file->pages * EPT_PAGE_BYTES, GIB);
+	return true;
+}
+
+static bool area_has(const struct memory_area *area, struct fpa at)
+{
+	return at.v - area->at.v < area->bytes;
+}
+
+void *memory_at(const struct memory *memory, struct fpa at)
+{
+	const struct memory_area *areas[] = { &memory->pages, &memory->tables, &memory->gate };
+
+	for (unsigned i = 0; i < 3; i++)
+		if (area_has(areas[i], at))
+			return areas[i]->mapping + (at.v - areas[i]->at.v);
+	abort(); /* An address that nobody was given. */
+}
+
+/* A memory file is read by system call: a mapping of it would raise SIGBUS where it was cut off. */
+static bool read_file(const struct memory *memory, struct fpa from, void *to, uint64_t bytes)
+{
+	unsigned char page[EPT_PAGE_BYTES];
+
+	for (unsigned i = 0; i < memory->file_count; i++) {
+		uint64_t offset = from.v - memory->windows[i].v;
+
+		if (offset >= memory->files[i]->pages * EPT_PAGE_BYTES)
+			continue;
+		if (bytes == EPT_PAGE_BYTES)
+			return memfile_read_page(memory->files[i], offset / EPT_PAGE_BYTES, to);
+		if (!memfile_read_page(memory->files[i], offset / EPT_PAGE_BYTES, page))
+			return false;
+		memcpy(to, page + offset % EPT_PAGE_BYTES, bytes);
+		return true;
+	}
+	return false;
+}
+
+bool memory_read(const struct memory *memory, struct fpa from, void *to, uint64_t bytes)
+{
+	assert(from.v % EPT_PAGE_BYTES + bytes <= EPT_PAGE_BYTES);
+	if (from.v >= memory->pages.at.v + memory->pages.bytes)
+		return read_file(memory, from, to, bytes);
+	memcpy(to, memory_at(memory, from), bytes);
+	return true;
+}
+
+void memory_drop(const struct memory *memory, struct fpa at, uint64_t bytes)
+{
+	for (unsigned i = 0; i < memory->file_count; i++) {
+		uint64_t offset = at.v - memory->windows[i].v;
+
+		if (offset < memory->files[i]->pages * EPT_PAGE_BYTES) {
+			madvise((char *)memory->files[i]->mapping + offset, bytes, MADV_DONTNEED);
+			return;
+		}
+	}
+	madvise(memory_at(memory, at), bytes, MADV_DONTNEED);
+}
+
+void memory_discard(const struct memory *memory, struct fpa at, uint64_t bytes)
+{
+	assert(area_has(&memory->pages, at));
+	fallocate(memory->pages.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		  (off_t)(at.v - memory->pages.at.v), (off_t)bytes);
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+#include "options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Digits only: strtoull alone would take spaces, signs and nothing at all. */
+static bool digits(const char *text, uint64_t *number, const char **rest)
+{
+	char *end;
+
+	if (!isdigit((unsigned char)*text))
+		return false;
+	errno = 0;
+	*number = strtoull(text, &end, 0);
+	*rest = end;
+	return errno == 0;
+}
+
+bool option_size(const char *text, const char *option, uint64_t *bytes, struct error *error)
+{
+	static const char units[] = "KMGT";
+	const char *rest;
+	const char *unit;
+	unsigned shift = 0;
+
+	if (!digits(text, bytes, &rest))
+		return error_set(error, EXIT_INPUT,
+				 "%s wants a size such as 64M, not \"%s\"", option, text);
+	if (*rest) {
+		unit = strchr(units, toupper((unsigned char)*rest));
+		if (!unit || rest[1])
+			return error_set(error, EXIT_INPUT,
+					 "%s wants a size with K, M, G or T, not \"%s\"", option,
+					 text);
+		shift = 10 * (unsigned)(unit - units + 1);
+	}
+	if (*bytes == 0 || *bytes > UINT64_MAX >> 16 >> shift)
+		return error_set(error, EXIT_INPUT, "%s: \"%s\" is out of range", option, text);
+	*bytes <<= shift;
+	return true;
+}
+
+bool option_number(const char *text, const char *option, uint64_t least, uint64_t most,
+		   uint64_t *number, struct error *error)
+{
+	const char *rest;
+
+	if (!digits(text, number, &rest) || *rest || *number < least || *number > most)
+		return error_set(error, EXIT_INPUT,
+				 "%s wants a number from %llu to %llu, not \"%s\"", option,
+				 (unsigned long long)least, (unsigned long long)most, text);
+	return true;
+}
+
+bool option_switch(const char *text, const char *option, bool *on, struct error *error)
+{
+	*on = strcmp(text, "on") == 0;
+	if (!*on && strcmp(text, "off") != 0)
+		return error_set(error, EXIT_INPUT, "%s is on or off, not \"%s\"", option, text);
+	return true;
+}

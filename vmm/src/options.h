@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* What the commands' options have in common. */
+#ifndef VMM_OPTIONS_H
+#define VMM_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "error.h"
+
+/* A size in bytes, with an optional K, M, G or T (binary). */
+bool option_size(const char *text, const char *option, uint64_t *bytes, struct error *error);
+
+/* A number of at least @least and at most @most. */
+bool option_number(const char *text, const char *option, uint64_t least, uint64_t most,
+		   uint64_t *number, struct error *error);
+
+/* "on" or "off". */
+bool option_switch(const char *text, const char *option, bool *on, struct error *error);
+
+#endif
