@@ -178,6 +178,14 @@ enum ept_status ept_change_link(struct ept_change *change, struct ept_table *tab
 	return EPT_OK;
 }
 
+void ept_change_set_root(struct ept_change *change, struct ept_table *root)
+{
+	assert(!change->old_root);
+	change->old_root = change->space->root;
+	change->space->root = root;
+	change->root_changed = true;
+}
+
 enum ept_status ept_change_invalidate_space(struct ept_change *change)
 {
 	struct ept_invalidation *items;
@@ -261,6 +269,8 @@ static void clear(struct ept_change *change)
 	change->edits.count = 0;
 	change->invalidations.count = 0;
 	change->has_copy = false;
+	change->root_changed = false;
+	change->old_root = NULL;
 	change->fresh_count = 0;
 }
 
@@ -286,6 +296,8 @@ enum ept_status ept_change_finish(struct ept_change *change)
 	settle_held(change);
 	ept_change_release(change);
 	drop_old(change);
+	if (change->old_root)
+		ept_table_put(change->ept, change->old_root);
 	clear(change);
 	if (change->progress.stage) {
 		status = ept_map_step(change);
@@ -325,6 +337,10 @@ enum ept_status ept_change_abort(struct ept_change *change, enum ept_status stat
 	for (size_t at = change->edits.count; at-- > 0;)
 		undo(change->ept, &edits[at]);
 	ept_change_release(change);
+	if (change->old_root) {
+		ept_table_put(change->ept, change->space->root);
+		change->space->root = change->old_root;
+	}
 	end(change);
 	return status;
 }

@@ -203,13 +203,13 @@ static bool go_down(struct check *check, const struct place *place, uint64_t ent
 		return false;
 	if (first_visit(check, place->table))
 		count_child(check, place, child);
-	shared = ept_table_is_shared(child) && !child->shared_writable;
+	shared = (place->shared || ept_table_is_shared(child)) && !child->shared_writable;
 	*below = (struct place){
 		.table = child,
 		.gpa = { leaf_gpa(place) },
 		.writable = place->writable &&
 			    ept_entry_writable(check->ept->config.format, entry),
-		.shared = place->shared || shared,
+		.shared = shared,
 	};
 	if (below->writable && shared)
 		violation(check, "S2: entry %u of table %u grants write to table %u, which others use",
@@ -234,7 +234,11 @@ static void check_space(struct check *check, const struct ept_space *space)
 	unsigned depth = 1;
 
 	check->table_refs[number_of(check, space->root)]++;
-	stack[0] = (struct place){ .table = space->root, .writable = true };
+	stack[0] = (struct place){
+		.table = space->root,
+		.writable = true,
+		.shared = ept_table_is_shared(space->root),
+	};
 	while (depth) {
 		struct place *place = &stack[depth - 1];
 		uint64_t entry;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Cloning a space, freezing it, and going back to it. All three change entries of roots only: what
- * lies below is shared and found out about by write faults (F2, F18).
+ * Cloning a space, freezing it, and going back to it. A clone has its parent's root until it writes:
+ * one count goes up, and the entries of the root lose the right to write, of which there are at most
+ * 512 (F2, F18). Going back is having the parent's root again.
  */
 #include "ept_internal.h"
 
@@ -33,29 +34,6 @@ static enum ept_status protect_root(struct ept_change *change)
 	return change->edits.count ? ept_change_invalidate_space(change) : EPT_OK;
 }
 
-/* Points the entries of a new root, which nobody sees yet, at what the parent's point at. */
-static enum ept_status share_root(struct ept *ept, struct ept_table *from, struct ept_table *to)
-{
-	_Atomic uint64_t *entries = ept_table_entries(ept, to);
-
-	for (unsigned index = 0; index < EPT_ENTRIES; index++) {
-		uint64_t entry = ept_entry_load(ept, from, index);
-		struct rmap_entry at = { ept_table_number(ept, to), (uint16_t)index };
-		struct ept_table *child;
-
-		if (!ept_entry_present(entry) || ept_entry_fixed(ept, from, index))
-			continue;
-		child = ept_entry_child(ept, entry);
-		if (!rmap_owner_add(ept->rmap, ept_table_number(ept, child), at))
-			return EPT_NO_MEMORY;
-		ept_table_get(child);
-		atomic_store_explicit(&entries[index], entry_for_sharing(ept, entry),
-				      memory_order_release);
-		ept_count(&ept->stat.tables_cloned);
-	}
-	return EPT_OK;
-}
-
 static enum ept_status clone_into(struct ept_change *change, struct ept_space *clone)
 {
 	struct ept_space *parent = change->space;
@@ -64,33 +42,35 @@ static enum ept_status clone_into(struct ept_change *change, struct ept_space *c
 	if (!ept_region_copy(clone, parent))
 		return EPT_NO_MEMORY;
 	status = protect_root(change);
-	if (status == EPT_OK)
-		status = share_root(change->ept, parent->root, clone->root);
-	if (status == EPT_OK && parent->frozen) {
+	if (status != EPT_OK)
+		return status;
+	ept_table_get(parent->root);
+	clone->root = parent->root;
+	ept_count(&change->ept->stat.tables_cloned);
+	if (parent->frozen) {
 		atomic_fetch_add(&parent->references, 1);
 		clone->parent = parent;
 	}
-	return status;
+	return EPT_OK;
 }
 
 enum ept_status ept_space_clone(struct ept_space *parent, struct ept_space **out,
 				struct ept_change *change)
 {
-	enum ept_status status;
 	struct ept_space *clone;
+	enum ept_status status;
 
 	if (!parent->options.sharing)
 		return EPT_INVALID;
-	status = ept_space_prepare(parent->ept, &parent->options, &clone);
-	if (status != EPT_OK)
-		return status;
+	clone = ept_space_new(parent->ept, &parent->options);
+	if (!clone)
+		return EPT_NO_MEMORY;
 	pthread_mutex_lock(&parent->lock);
 	ept_change_begin(change, parent->ept, parent);
 	status = clone_into(change, clone);
 	if (status != EPT_OK) {
-		ept_change_abort(change, status);
-		ept_space_destroy(clone);
-		return status;
+		ept_space_discard(clone);
+		return ept_change_abort(change, status);
 	}
 	ept_space_publish(clone);
 	*out = clone;
@@ -112,43 +92,18 @@ enum ept_status ept_space_freeze(struct ept_space *space, struct ept_change *cha
 	return EPT_OK;
 }
 
-/* Entry @index of the space's root is to point at what the parent's points at. */
-static enum ept_status reset_entry(struct ept_change *change, unsigned index)
-{
-	struct ept *ept = change->ept;
-	struct ept_table *root = change->space->root;
-	uint64_t mine = ept_entry_load(ept, root, index);
-	uint64_t theirs = ept_entry_load(ept, change->space->parent->root, index);
-	struct ept_table *child;
-
-	if (!ept_entry_present(theirs)) {
-		if (ept_entry_present(mine))
-			ept_change_store(change, root, index, 0);
-		return EPT_OK;
-	}
-	child = ept_entry_child(ept, theirs);
-	if (ept_entry_present(mine) && ept_entry_child(ept, mine) == child)
-		return EPT_OK;
-	ept_table_get(child);
-	return ept_change_link(change, root, index, child,
-			       ept_entry_rights(ept->config.format,
-						entry_for_sharing(ept, theirs)));
-}
-
+/* The space gets the parent's root back; its own goes, with all that only it refers to. */
 static enum ept_status reset_root(struct ept_change *change)
 {
-	enum ept_status status;
+	struct ept_table *root = change->space->parent->root;
 
-	if (!ept_change_reserve(change, EPT_ENTRIES))
+	if (change->space->root == root)
+		return EPT_OK;
+	if (ept_change_invalidate_space(change) != EPT_OK)
 		return EPT_NO_MEMORY;
-	for (unsigned index = 0; index < EPT_ENTRIES; index++) {
-		if (ept_entry_fixed(change->ept, change->space->root, index))
-			continue;
-		status = reset_entry(change, index);
-		if (status != EPT_OK)
-			return status;
-	}
-	return ept_change_invalidate_space(change);
+	ept_table_get(root);
+	ept_change_set_root(change, root);
+	return EPT_OK;
 }
 
 enum ept_status ept_space_reset(struct ept_space *space, struct ept_change *change)

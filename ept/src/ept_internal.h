@@ -43,9 +43,10 @@ struct ept_table {
 	/* Guards the entries and all below. Taken after the lock of its space and of its parents. */
 	pthread_mutex_t lock;
 	/*
-	 * Entries, in all spaces, that point at this table; for a root, its space (F1). Goes up
-	 * under this table's lock, or under that of a table one of whose entries points here; goes
-	 * down under this table's lock only. Read without a lock it is a hint.
+	 * Entries, in all spaces, that point at this table; for a root, spaces that have it (F1).
+	 * Goes up under this table's lock, or under that of a table one of whose entries points
+	 * here, or of a space whose root it is; goes down under this table's lock only. Read
+	 * without a lock it is a hint.
 	 */
 	_Atomic uint32_t use_count;
 	/* Was used by several since its entries were last sanitized: some may grant too much. */
@@ -117,7 +118,10 @@ struct ept {
 };
 
 struct ept_space {
-	/* Guards all below and the root's entries. Taken before all other locks. */
+	/*
+	 * Guards all below, and the entries of a root that is the space's alone. Taken before all
+	 * other locks.
+	 */
 	pthread_mutex_t lock;
 	struct ept *ept;
 	struct ept_space_options options;
@@ -282,14 +286,17 @@ static inline bool ept_region_writes_through(const struct ept_region *region)
 }
 
 /* space.c */
-/* A space whose root nobody has been told of yet. */
-enum ept_status ept_space_prepare(struct ept *ept, const struct ept_space_options *options,
-				  struct ept_space **out);
+/* A space without a root, which nobody knows of until it is published; NULL without memory. */
+struct ept_space *ept_space_new(struct ept *ept, const struct ept_space_options *options);
 void ept_space_publish(struct ept_space *space);
+/* Frees a space that has no root. */
+void ept_space_discard(struct ept_space *space);
 void ept_space_put(struct ept_space *space);
 
 /* change.c */
 void ept_change_begin(struct ept_change *change, struct ept *ept, struct ept_space *space);
+/* The space is to have @root, a reference on which the caller gives away. */
+void ept_change_set_root(struct ept_change *change, struct ept_table *root);
 /* Undoes what was prepared and unlocks everything; returns @status. */
 enum ept_status ept_change_abort(struct ept_change *change, enum ept_status status);
 /* Keeps @table, whose lock the caller has taken, locked until the change ends. */
@@ -317,6 +324,9 @@ enum ept_status ept_change_link(struct ept_change *change, struct ept_table *tab
 enum ept_status ept_change_invalidate_space(struct ept_change *change);
 
 /* own.c */
+/* Makes the root the space's alone, by giving it a new one if others have it too. */
+enum ept_status ept_own_root(struct ept_change *change);
+
 /*
  * Makes the table below entry @index of @parent the space's alone, by copying it if others use it,
  * and keeps it locked. With EPT_WRITE in @rights the entry and all of the table's entries that it

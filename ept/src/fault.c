@@ -166,13 +166,13 @@ static enum ept_status add_child(struct ept_change *change, struct ept_table *pa
 }
 
 /*
- * Keeps @table locked from here on, where entries of it are to be filled in. A root is guarded by
- * its space, a fresh table by nobody's knowing of it.
+ * Keeps @table locked from here on, where entries of it are to be filled in. A root of the space's
+ * own is guarded by its space, a fresh table by nobody's knowing of it.
  */
 static void hold_for_fill(struct ept_change *change, struct ept_table *table)
 {
-	if (table->level == EPT_ROOT_LEVEL || ept_change_is_fresh(change, table) ||
-	    ept_change_holds(change, table))
+	if (ept_change_is_fresh(change, table) || ept_change_holds(change, table) ||
+	    (table->level == EPT_ROOT_LEVEL && !ept_table_is_shared(table)))
 		return;
 	pthread_mutex_lock(&table->lock);
 	ept_change_hold(change, table, false);
@@ -288,9 +288,11 @@ static enum ept_status write_private_leaf(struct ept_change *change, struct ept_
 static enum ept_status fault_write(struct ept_change *change, const struct ept_region *region,
 				   struct gpa gpa)
 {
+	enum ept_status status = ept_own_root(change);
 	struct ept_table *table = change->space->root;
-	enum ept_status status;
 
+	if (status != EPT_OK)
+		return status;
 	while (table->level > 1) {
 		status = descend_for_write(change, &table, region, gpa);
 		if (status != EPT_OK)
@@ -333,7 +335,7 @@ enum ept_status ept_space_fault(struct ept_space *space, struct gpa gpa, unsigne
 	index_fresh(change);
 	ept_count(&space->faults);
 	ept_count(&space->ept->stat.faults);
-	if (!change->edits.count)
+	if (ept_change_is_empty(change))
 		ept_count(&space->ept->stat.spurious);
 	return EPT_OK;
 }

@@ -3,7 +3,8 @@
  * Mapping, unmapping and changing the rights of a range. All three go through the same stages, each
  * of which takes as many steps as needed:
  *
- *	own the start    the tables that the range's first byte divides become the space's own (F9)
+ *	own the start    the root, and the tables that the range's first byte divides, become the
+ *	                 space's own (F9)
  *	own the end      the same for the first byte beyond
  *	own the middle   for new rights only: shared tables within that hold private pages
  *	regions          the list of regions changes; from here on nothing can fail
@@ -36,9 +37,11 @@ static bool whole_entry(const struct ept_progress *progress, struct gpa at, unsi
 /* Makes the tables that @border divides the space's own. */
 static enum ept_status own_border(struct ept_change *change, struct gpa border)
 {
+	enum ept_status status = ept_own_root(change);
 	struct ept_table *table = change->space->root;
-	enum ept_status status;
 
+	if (status != EPT_OK)
+		return status;
 	while (table->level > 1 && border.v % ept_entry_span(table->level)) {
 		unsigned index = ept_entry_index(border, table->level);
 
@@ -86,7 +89,7 @@ static enum ept_status own_middle(struct ept_change *change)
 			continue;
 		}
 		status = ept_own_child(change, parent, index, 0, &child);
-		if (status != EPT_OK || change->edits.count)
+		if (status != EPT_OK || !ept_change_is_empty(change))
 			return status;
 		ept_change_release(change); /* It had become the space's own meanwhile. */
 	}
@@ -167,20 +170,20 @@ static void edit_step(struct ept_change *change)
 	struct ept_progress *progress = &change->progress;
 	struct ept *ept = change->ept;
 
-	while (progress->at.v < progress->end.v && !change->edits.count) {
+	while (progress->at.v < progress->end.v && ept_change_is_empty(change)) {
 		struct ept_table *table = change->space->root;
 
-		while (edit_entries(change, table) && !change->edits.count) {
+		while (edit_entries(change, table) && ept_change_is_empty(change)) {
 			unsigned index = ept_entry_index(progress->at, table->level);
 
 			table = ept_entry_child(ept, ept_entry_load(ept, table, index));
 			pthread_mutex_lock(&table->lock);
 			ept_change_hold(change, table, true);
 		}
-		if (!change->edits.count)
+		if (ept_change_is_empty(change))
 			ept_change_release(change);
 	}
-	if (change->edits.count)
+	if (!ept_change_is_empty(change))
 		ept_change_invalidate_space(change);
 }
 
@@ -212,7 +215,7 @@ static enum ept_status run_stage(struct ept_change *change)
 	case OWN_MIDDLE:
 		if (progress->kind == PROTECT)
 			status = own_middle(change);
-		if (status == EPT_OK && change->edits.count)
+		if (status == EPT_OK && !ept_change_is_empty(change))
 			return EPT_OK; /* The stage goes on when these are done. */
 		break;
 	case REGIONS:
@@ -220,7 +223,7 @@ static enum ept_status run_stage(struct ept_change *change)
 		break;
 	case ENTRIES:
 		edit_step(change);
-		if (change->edits.count)
+		if (!ept_change_is_empty(change))
 			return EPT_OK;
 		break;
 	case DONE:
@@ -241,11 +244,11 @@ enum ept_status ept_map_step(struct ept_change *change)
 {
 	enum ept_status status = EPT_OK;
 
-	while (change->progress.stage != DONE && !change->edits.count) {
+	while (change->progress.stage != DONE && ept_change_is_empty(change)) {
 		status = run_stage(change);
 		if (status != EPT_OK)
 			return ept_change_abort(change, status);
-		if (change->edits.count)
+		if (!ept_change_is_empty(change))
 			return EPT_OK;
 		/* A stage without edits may still have locked the tables that it found. */
 		ept_change_release(change);

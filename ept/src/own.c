@@ -67,6 +67,10 @@ static enum ept_status copy_table(struct ept *ept, struct ept_table *table, stru
 
 		if (!ept_entry_present(entry))
 			continue;
+		if (ept_entry_fixed(ept, table, index)) {
+			atomic_store_explicit(&to[index], entry, memory_order_relaxed);
+			continue;
+		}
 		if (!entry_get(ept, copy, index, entry))
 			return EPT_NO_MEMORY;
 		atomic_store_explicit(&to[index], entry_for_copy(ept, table->level, entry),
@@ -167,4 +171,34 @@ enum ept_status ept_own_child(struct ept_change *change, struct ept_table *paren
 		return keep(change, parent, index, rights, *child);
 	pthread_mutex_unlock(&(*child)->lock);
 	return unshare_child(change, parent, index, rights, child);
+}
+
+/* The same for a root, which no entry points at: the space itself does. */
+enum ept_status ept_own_root(struct ept_change *change)
+{
+	struct ept_table *root = change->space->root;
+	enum ept_status status = EPT_OK;
+	struct ept_table *copy;
+
+	if (!ept_table_is_shared(root))
+		return EPT_OK;
+	copy = ept_table_take(change->ept, EPT_ROOT_LEVEL);
+	if (!copy)
+		return EPT_NO_TABLE;
+	pthread_mutex_lock(&root->lock);
+	if (ept_table_is_shared(root))
+		status = copy_table(change->ept, root, copy);
+	else
+		status = EPT_MORE; /* The others left meanwhile. */
+	pthread_mutex_unlock(&root->lock);
+	if (status == EPT_OK)
+		status = ept_change_invalidate_space(change);
+	if (status != EPT_OK) {
+		ept_table_put(change->ept, copy);
+		return status == EPT_MORE ? EPT_OK : status;
+	}
+	ept_change_add_fresh(change, copy, false);
+	ept_change_set_root(change, copy);
+	ept_count(&change->ept->stat.tables_copied);
+	return EPT_OK;
 }

@@ -34,57 +34,66 @@ void ept_destroy(struct ept *ept)
 	free(ept);
 }
 
-/* A new root has the gate's entry and nothing else. */
+struct ept_space *ept_space_new(struct ept *ept, const struct ept_space_options *options)
+{
+	struct ept_space *space = calloc(1, sizeof(*space));
+
+	if (!space)
+		return NULL;
+	pthread_mutex_init(&space->lock, NULL);
+	space->ept = ept;
+	space->options = *options;
+	atomic_store(&space->references, 1);
+	return space;
+}
+
+void ept_space_publish(struct ept_space *space)
+{
+	struct ept *ept = space->ept;
+
+	pthread_mutex_lock(&ept->spaces_lock);
+	TAILQ_INSERT_TAIL(&ept->spaces, space, link);
+	pthread_mutex_unlock(&ept->spaces_lock);
+}
+
+/* A root with the gate's entry and nothing else, which hardware may see from now on. */
 static struct ept_table *root_create(struct ept *ept)
 {
 	struct ept_table *root = ept_table_take(ept, EPT_ROOT_LEVEL);
 
 	if (!root)
 		return NULL;
+	pthread_mutex_lock(&root->lock);
+	root->published = true;
+	pthread_mutex_unlock(&root->lock);
 	if (ept->config.root_entry)
 		atomic_store(&ept_table_entries(ept, root)[ept->config.root_entry_index],
 			     ept->config.root_entry);
 	return root;
 }
 
-enum ept_status ept_space_prepare(struct ept *ept, const struct ept_space_options *options,
-				  struct ept_space **out)
+void ept_space_discard(struct ept_space *space)
 {
-	struct ept_space *space = calloc(1, sizeof(*space));
-
-	if (!space)
-		return EPT_NO_MEMORY;
-	space->root = root_create(ept);
-	if (!space->root) {
-		free(space);
-		return EPT_NO_TABLE;
-	}
-	pthread_mutex_init(&space->lock, NULL);
-	space->ept = ept;
-	space->options = *options;
-	atomic_store(&space->references, 1);
-	pthread_mutex_lock(&ept->spaces_lock);
-	TAILQ_INSERT_TAIL(&ept->spaces, space, link);
-	pthread_mutex_unlock(&ept->spaces_lock);
-	*out = space;
-	return EPT_OK;
-}
-
-void ept_space_publish(struct ept_space *space)
-{
-	pthread_mutex_lock(&space->root->lock);
-	space->root->published = true;
-	pthread_mutex_unlock(&space->root->lock);
+	ept_list_free(&space->regions);
+	pthread_mutex_destroy(&space->lock);
+	free(space);
 }
 
 enum ept_status ept_space_create(struct ept *ept, const struct ept_space_options *options,
 				 struct ept_space **out)
 {
-	enum ept_status status = ept_space_prepare(ept, options, out);
+	struct ept_space *space = ept_space_new(ept, options);
 
-	if (status == EPT_OK)
-		ept_space_publish(*out);
-	return status;
+	if (!space)
+		return EPT_NO_MEMORY;
+	space->root = root_create(ept);
+	if (!space->root) {
+		ept_space_discard(space);
+		return EPT_NO_TABLE;
+	}
+	ept_space_publish(space);
+	*out = space;
+	return EPT_OK;
 }
 
 static void space_free(struct ept_space *space)
@@ -95,9 +104,7 @@ static void space_free(struct ept_space *space)
 	TAILQ_REMOVE(&ept->spaces, space, link);
 	pthread_mutex_unlock(&ept->spaces_lock);
 	ept_table_put(ept, space->root);
-	ept_list_free(&space->regions);
-	pthread_mutex_destroy(&space->lock);
-	free(space);
+	ept_space_discard(space);
 }
 
 void ept_space_put(struct ept_space *space)
@@ -123,11 +130,12 @@ struct fpa ept_space_root(const struct ept_space *space)
 bool ept_space_translate(struct ept_space *space, struct gpa gpa, struct fpa *to, unsigned *rights)
 {
 	struct ept *ept = space->ept;
-	struct ept_table *table = space->root;
+	struct ept_table *table;
 	uint64_t entry = 0;
 
 	*rights = EPT_READ | EPT_WRITE | EPT_EXEC;
 	pthread_mutex_lock(&space->lock);
+	table = space->root;
 	for (unsigned level = EPT_ROOT_LEVEL; level > 0; level--) {
 		unsigned index = ept_entry_index(gpa, level);
 

@@ -67,6 +67,20 @@ static void count_page(struct ept *ept, const struct place *place, uint64_t entr
 		usage->pages_alone++;
 }
 
+/* Counts a table and begins a walk of its entries. What a shared table refers to is shared too. */
+static void count_table(struct place *place, struct ept_table *table, bool shared_above,
+			struct ept_space_usage *usage)
+{
+	*place = (struct place){
+		.table = table,
+		.shared = shared_above || ept_table_is_shared(table),
+	};
+	if (place->shared)
+		usage->tables_shared++;
+	else
+		usage->tables_alone++;
+}
+
 /* The space's lock keeps every table on its paths from going away while they are counted. */
 void ept_space_usage(struct ept_space *space, struct ept_space_usage *usage)
 {
@@ -74,12 +88,11 @@ void ept_space_usage(struct ept_space *space, struct ept_space_usage *usage)
 	struct place stack[EPT_ROOT_LEVEL];
 	unsigned depth = 1;
 
-	*usage = (struct ept_space_usage){ .tables_alone = 1 };
+	*usage = (struct ept_space_usage){ 0 };
 	pthread_mutex_lock(&space->lock);
-	stack[0] = (struct place){ .table = space->root };
+	count_table(&stack[0], space->root, false, usage);
 	while (depth) {
 		struct place *place = &stack[depth - 1];
-		struct ept_table *child;
 		uint64_t entry;
 
 		if (place->index == EPT_ENTRIES) {
@@ -93,15 +106,7 @@ void ept_space_usage(struct ept_space *space, struct ept_space_usage *usage)
 			count_page(ept, place, entry, usage);
 			continue;
 		}
-		child = ept_entry_child(ept, entry);
-		stack[depth] = (struct place){
-			.table = child,
-			.shared = place->shared || ept_table_is_shared(child),
-		};
-		if (stack[depth++].shared)
-			usage->tables_shared++;
-		else
-			usage->tables_alone++;
+		count_table(&stack[depth++], ept_entry_child(ept, entry), place->shared, usage);
 	}
 	pthread_mutex_unlock(&space->lock);
 }

@@ -114,6 +114,7 @@ enum ept_status guest_clone(struct guest *parent, struct guest **out)
 	struct ept_change change = { 0 };
 	struct guest *child = guest_alloc(parent->world);
 	enum ept_status status;
+	struct tally tally;
 
 	status = ept_space_clone(parent->space, &child->space, &change);
 	/* Its parent's change may name the child, whose vCPUs do not run yet. */
@@ -122,7 +123,11 @@ enum ept_status guest_clone(struct guest *parent, struct guest **out)
 	*out = status == EPT_OK ? child : NULL;
 	if (status != EPT_OK)
 		free(child);
-	return world_run(parent->world, &change, status, &parent->last);
+	status = world_run(parent->world, &change, status, &tally);
+	/* Threads clone one parent at the same time, and none of them asks for this. */
+	if (parent->world->kvm)
+		parent->last = tally;
+	return status;
 }
 
 enum ept_status guest_freeze(struct guest *guest)

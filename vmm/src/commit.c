@@ -17,32 +17,37 @@ static void store_plain(const struct fleet *fleet, const struct ept_edit *edit)
 }
 
 static bool store_by_gate(struct fleet *fleet, struct gate_vcpu *vcpu, const struct ept_edit *edits,
-			  size_t count, bool flush, struct error *error)
+			  size_t count, const struct fpa *root,
+			  struct error *error)
 {
 	bool stored;
 
 	if (vcpu)
-		return gate_commit(vcpu, edits, count, flush, error);
+		return gate_commit(vcpu, edits, count, root, error);
 	pthread_mutex_lock(&fleet->service_lock);
-	stored = gate_commit(&fleet->service, edits, count, false, error);
+	stored = gate_commit(&fleet->service, edits, count, NULL, error);
 	pthread_mutex_unlock(&fleet->service_lock);
 	return stored;
 }
 
 /* Edits in their order: runs of those that a gate must make, and the others one by one. */
 static bool store_edits(struct fleet *fleet, struct gate_vcpu *vcpu,
-			const struct ept_change *change, bool flush, struct error *error)
+			const struct ept_change *change, const struct fpa *root,
+			struct error *error)
 {
 	const struct ept_edit *edits = ept_change_edits(change);
 	size_t count = change->edits.count;
 	size_t at = 0;
 
+	/* A vCPU that only has to enter with another root passes its gate all the same. */
+	if (root && !count)
+		return store_by_gate(fleet, vcpu, edits, 0, root, error);
 	while (at < count) {
 		size_t first = at;
 
 		while (at < count && edits[at].by == EPT_EDIT_GATE)
 			at++;
-		if (at > first && !store_by_gate(fleet, vcpu, &edits[first], at - first, flush,
+		if (at > first && !store_by_gate(fleet, vcpu, &edits[first], at - first, root,
 						 error))
 			return false;
 		while (at < count && edits[at].by == EPT_EDIT_PLAIN)
@@ -81,6 +86,7 @@ static bool commit_step(struct fleet *fleet, struct gate_vcpu *vcpu, struct ept_
 			struct error *error)
 {
 	bool flush = vcpu && wants_flush(change);
+	struct fpa root = flush ? ept_space_root(change->space) : (struct fpa){ 0 };
 
 	if (change->has_copy &&
 	    !memory_read(&fleet->memory, change->copy.from,
@@ -90,7 +96,7 @@ static bool commit_step(struct fleet *fleet, struct gate_vcpu *vcpu, struct ept_
 				 fleet->config.file->name);
 	}
 	/* If the gate fails, the VM is of no use any more: what was prepared stays as it is. */
-	if (!store_edits(fleet, vcpu, change, flush, error)) {
+	if (!store_edits(fleet, vcpu, change, flush ? &root : NULL, error)) {
 		ept_change_finish(change);
 		return false;
 	}

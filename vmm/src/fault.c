@@ -82,7 +82,7 @@ bool fault_serve(struct guest *guest, const struct gate_exit *exit)
 
 	if (status != EPT_OK)
 		return refuse(guest, exit, status);
-	idle = !change->edits.count;
+	idle = ept_change_is_empty(change);
 	if (!fleet_commit(guest->fleet, &guest->seat->vcpu, change, &error))
 		return not_committed(guest, &error);
 	if (exit->access == EPT_WRITE && !idle) {

@@ -106,11 +106,12 @@ bool gate_start_service(struct gate_vcpu *vcpu, struct error *error);
 void gate_run(struct gate_vcpu *vcpu, struct gate_exit *exit);
 
 /*
- * Stores @count edits, in order, and returns when they are done; with @flush the vCPU then forgets its
- * cached translations. The vCPU is a service vCPU or stopped by a fault. False if KVM failed.
+ * Stores @count edits, in order, and returns when they are done. With a @root the vCPU then forgets
+ * its cached translations and has that root. The vCPU is a service vCPU, for which @root is NULL, or
+ * stopped by a fault. False if KVM failed.
  */
-bool gate_commit(struct gate_vcpu *vcpu, const struct ept_edit *edits, size_t count, bool flush,
-		 struct error *error);
+bool gate_commit(struct gate_vcpu *vcpu, const struct ept_edit *edits, size_t count,
+		 const struct fpa *root, struct error *error);
 
 /* The guest's registers after an exit; those of a fault are the interrupted code's. */
 void gate_registers(const struct gate_vcpu *vcpu, const struct gate_exit *exit,

@@ -474,8 +474,9 @@ void gate_run(struct gate_vcpu *vcpu, struct gate_exit *exit)
 		decode_other(vcpu->run, exit);
 }
 
-/* Writes the list of edits that the chain pops, with the root at its end for a flush. */
-static void list_write(struct gate_vcpu *vcpu, const struct ept_edit *edits, size_t count)
+/* Writes the list of edits that the chain pops, with a root at its end if there is one to load. */
+static void list_write(struct gate_vcpu *vcpu, const struct ept_edit *edits, size_t count,
+		       const struct fpa *root)
 {
 	struct gate_page_layout *page = (struct gate_page_layout *)vcpu->page;
 
@@ -483,7 +484,8 @@ static void list_write(struct gate_vcpu *vcpu, const struct ept_edit *edits, siz
 		page->list[2 * at] = window(edits[at].entry.v);
 		page->list[2 * at + 1] = edits[at].value;
 	}
-	page->list[2 * count] = vcpu->run->s.regs.sregs.cr3;
+	if (root)
+		page->list[2 * count] = root->v;
 }
 
 /* Runs the vCPU through a chain. Signals may come in between; the chain goes on where it was. */
@@ -507,13 +509,13 @@ static bool run_chain(struct gate_vcpu *vcpu, struct error *error)
 }
 
 static bool commit_some(struct gate_vcpu *vcpu, const struct ept_edit *edits, size_t count,
-			bool flush, struct error *error)
+			const struct fpa *root, struct error *error)
 {
 	struct kvm_run *run = vcpu->run;
 	uint64_t page = vcpu_page(vcpu->gate, vcpu->index) * EPT_PAGE_BYTES;
-	const unsigned char *end = flush ? gate_direct_flush_chain_end : gate_direct_chain_end;
+	const unsigned char *end = root ? gate_direct_flush_chain_end : gate_direct_chain_end;
 
-	list_write(vcpu, edits, count);
+	list_write(vcpu, edits, count, root);
 	run->s.regs.regs.rip = window(PAGE_CODE * EPT_PAGE_BYTES) +
 			       (uint64_t)(end - gate_direct_code) - count * GATE_CHAIN_EDIT_BYTES;
 	run->s.regs.regs.rsp = window(page + offsetof(struct gate_page_layout, list));
@@ -522,19 +524,19 @@ static bool commit_some(struct gate_vcpu *vcpu, const struct ept_edit *edits, si
 	return run_chain(vcpu, error);
 }
 
-bool gate_commit(struct gate_vcpu *vcpu, const struct ept_edit *edits, size_t count, bool flush,
-		 struct error *error)
+bool gate_commit(struct gate_vcpu *vcpu, const struct ept_edit *edits, size_t count,
+		 const struct fpa *root, struct error *error)
 {
 	struct kvm_run *run = vcpu->run;
 	struct kvm_regs saved = run->s.regs.regs;
 	bool done = true;
 
 	while (done && count > GATE_CHAIN_EDITS) {
-		done = commit_some(vcpu, edits, GATE_CHAIN_EDITS, false, error);
+		done = commit_some(vcpu, edits, GATE_CHAIN_EDITS, NULL, error);
 		edits += GATE_CHAIN_EDITS;
 		count -= GATE_CHAIN_EDITS;
 	}
-	done = done && commit_some(vcpu, edits, count, flush, error);
+	done = done && commit_some(vcpu, edits, count, root, error);
 	/* Back to the stub that reported the fault, behind its `out`, which is done. */
 	run->s.regs.regs = saved;
 	run->s.regs.regs.rip = (saved.rip & ~(uint64_t)(GATE_STUB_BYTES - 1)) + 2;

@@ -69,7 +69,10 @@ struct ept_copy {
 };
 
 enum ept_invalidation_kind {
-	/* Every vCPU of @space passes its gate before it runs its guest again. */
+	/*
+	 * Every vCPU of @space passes its gate before it runs its guest again, forgets what it has
+	 * cached of the space, and enters with the space's root of that time.
+	 */
 	EPT_INVALIDATE_SPACE,
 	/* Every translation to the pages goes, whoever uses it; the contents stay. */
 	EPT_INVALIDATE_PAGES,
@@ -120,10 +123,13 @@ struct ept_change {
 	struct ept_list invalidations; /* of struct ept_invalidation */
 	struct ept_copy copy;
 	bool has_copy;
+	/* The space has another root: its vCPUs enter with ept_space_root() from now on. */
+	bool root_changed;
 
 	/* For the engine. */
 	struct ept *ept;
 	struct ept_space *space;
+	struct ept_table *old_root; /* where root_changed */
 	struct ept_held held[EPT_ROOT_LEVEL];
 	unsigned held_count;
 	struct ept_fresh fresh[EPT_ROOT_LEVEL];
@@ -136,6 +142,12 @@ struct ept_change {
 static inline struct ept_edit *ept_change_edits(const struct ept_change *change)
 {
 	return change->edits.items;
+}
+
+/* Whether there is nothing to do but to finish: another vCPU has done it meanwhile. */
+static inline bool ept_change_is_empty(const struct ept_change *change)
+{
+	return !change->edits.count && !change->root_changed;
 }
 
 static inline struct ept_invalidation *ept_change_invalidations(const struct ept_change *change)

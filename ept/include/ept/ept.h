@@ -97,7 +97,7 @@ struct ept_usage {
 
 /* What one space is translated by. */
 struct ept_space_usage {
-	uint64_t tables_alone;	/* that no other space uses, its root included */
+	uint64_t tables_alone;	/* that no other space uses */
 	uint64_t tables_shared; /* that others use too */
 	uint64_t pages_alone;	/* private pages */
 	uint64_t pages_shared;	/* private pages that another table also maps */
@@ -145,8 +145,8 @@ enum ept_status ept_space_fault(struct ept_space *space, struct gpa gpa, unsigne
 				struct ept_change *change);
 
 /*
- * A space with the regions and the memory of @parent, sharing its tables: one entry and one count for
- * each entry of its root. The entries of the parent's root lose the right to write.
+ * A space with the regions and the memory of @parent, sharing all of its tables, the root included,
+ * until it writes. The entries of the parent's root lose the right to write.
  */
 enum ept_status ept_space_clone(struct ept_space *parent, struct ept_space **out,
 				struct ept_change *change);
@@ -169,7 +169,10 @@ void ept_space_destroy(struct ept_space *space);
  */
 enum ept_status ept_scrub(struct ept *ept, unsigned limit, struct ept_change *change);
 
-/* The root's place, for a guest's entry. Does not change while the space lives. */
+/*
+ * The root's place, for a guest's entry. It changes when a space that shares its root becomes
+ * different from those that have it too; the change then says so (root_changed).
+ */
 struct fpa ept_space_root(const struct ept_space *space);
 
 /*

@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Many guests at once, one thread each, for a race detector: all of them clones of one template or
+ * guests that share through the index, each compared with its own flat model. S2VM_OPS is the number
+ * of operations of each thread, S2VM_SEED where their random numbers begin.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "random_model.h"
+
+#define THREADS	  8
+#define CELLS	  28 /* of the model's; the rest is for the single-threaded test */
+#define TRIES	  64
+
+struct worker {
+	pthread_t thread;
+	struct world *world;
+	struct guest *template;
+	const struct model *template_model;
+	struct guest *guest;
+	struct model model;
+	bool is_clone;
+	uint64_t random_state;
+	uint64_t ops;
+};
+
+/* No file of this test can be written, so all of its pages are computed. */
+static struct model_files no_files;
+
+static uint64_t number_from(const char *name, uint64_t otherwise)
+{
+	const char *text = getenv(name);
+
+	return text ? strtoull(text, NULL, 0) : otherwise;
+}
+
+static uint32_t below(struct worker *worker, uint32_t limit)
+{
+	uint64_t z = worker->random_state += 0x9e3779b97f4a7c15u;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+	return (uint32_t)((z ^ z >> 31) >> 16) % limit;
+}
+
+static bool out_of_memory(enum ept_status status)
+{
+	return status == EPT_NO_TABLE || status == EPT_NO_PAGE;
+}
+
+static void expect(struct worker *worker, enum ept_status status, enum ept_status expected,
+		   const char *what)
+{
+	if (status == expected)
+		return;
+	if (!out_of_memory(status))
+		port_fail(worker->world, "%s: '%s' instead of '%s'", what, ept_status_text(status),
+			  ept_status_text(expected));
+	world_scrub(worker->world, 8);
+}
+
+static struct ept_region region_at(unsigned first, unsigned last, uint32_t file)
+{
+	uint64_t start = model_cut(first);
+
+	return region_of(start, model_cut(last) - start, file, start / KIB4, RWX);
+}
+
+static void work_map(struct worker *worker)
+{
+	unsigned first = below(worker, CELLS);
+	unsigned last = first + 1 + below(worker, CELLS - first);
+	struct ept_region region = region_at(first, last, below(worker, 2));
+	enum ept_status status = guest_map(worker->guest, &region);
+
+	expect(worker, status,
+	       model_any(&worker->model, first, last) ? EPT_OVERLAP : EPT_OK, "map");
+	if (status == EPT_OK)
+		model_map(&worker->model, first, last, &region);
+}
+
+static void work_unmap(struct worker *worker)
+{
+	unsigned first = below(worker, CELLS);
+	unsigned last = first + 1;
+	enum ept_status status;
+
+	status = guest_unmap(worker->guest, model_cut(first), model_cut(last) - model_cut(first));
+	expect(worker, status, EPT_OK, "unmap");
+	if (status == EPT_OK)
+		model_unmap(&worker->model, first, last);
+}
+
+static void work_protect(struct worker *worker)
+{
+	unsigned first = below(worker, CELLS);
+	unsigned last = first + 1;
+	unsigned rights = below(worker, 2) ? RWX : RX;
+	enum ept_status status;
+
+	status = guest_protect(worker->guest, model_cut(first), model_cut(last) - model_cut(first),
+			       rights);
+	expect(worker, status, model_covers(&worker->model, first, last) ? EPT_OK : EPT_OVERLAP,
+	       "protect");
+	if (status == EPT_OK)
+		model_protect(&worker->model, first, last, rights);
+}
+
+static void read_as(struct worker *worker, struct guest *guest, unsigned cell)
+{
+	unsigned point = below(worker, MODEL_POINTS);
+	unsigned word = below(worker, PORT_WORDS);
+	enum ept_status status;
+	uint64_t value;
+
+	status = guest_read(guest, model_point(cell, point).v + word * sizeof(value), &value);
+	expect(worker, status, model_access(&worker->model, cell, EPT_READ), "read");
+	if (status == EPT_OK && value != model_read(&worker->model, &no_files, cell, point, word))
+		port_fail(worker->world, "S5: read %#llx in cell %u", (unsigned long long)value,
+			  cell);
+}
+
+static void work_write(struct worker *worker)
+{
+	unsigned cell = below(worker, CELLS);
+	unsigned point = below(worker, MODEL_POINTS);
+	unsigned word = below(worker, PORT_WORDS);
+	uint64_t value = (uint64_t)worker->thread << 20 | below(worker, 1u << 20);
+	enum ept_status status;
+
+	status = guest_write(worker->guest, model_point(cell, point).v + word * sizeof(value),
+			     value);
+	expect(worker, status, model_access(&worker->model, cell, EPT_WRITE), "write");
+	if (status == EPT_OK)
+		model_write(&worker->model, &no_files, cell, point, word, value);
+}
+
+/* A clone of the running guest sees what the guest sees, and what it writes the guest does not. */
+static void work_clone(struct worker *worker)
+{
+	struct guest *child;
+	enum ept_status status = guest_clone(worker->guest, &child);
+	unsigned cell = below(worker, CELLS);
+
+	expect(worker, status, EPT_OK, "clone");
+	if (status != EPT_OK)
+		return;
+	for (unsigned i = 0; i < CELLS; i++)
+		read_as(worker, child, i);
+	guest_write(child, model_point(cell, 0).v, 1);
+	read_as(worker, worker->guest, cell);
+	guest_destroy(child);
+}
+
+/* A new guest: a clone of the template, or one that maps the files for itself. */
+static void work_begin(struct worker *worker)
+{
+	struct ept_region region = region_at(9, 21, 0);
+	enum ept_status status = EPT_OK;
+
+	worker->is_clone = below(worker, 2);
+	for (unsigned i = 0; i < TRIES; i++) {
+		if (worker->is_clone)
+			status = guest_clone(worker->template, &worker->guest);
+		else
+			status = guest_try_create(worker->world, 0, true, &worker->guest);
+		if (status == EPT_OK)
+			break;
+		world_scrub(worker->world, 8);
+	}
+	if (status != EPT_OK)
+		port_fail(worker->world, "no guest: %s", ept_status_text(status));
+	if (worker->is_clone) {
+		worker->model = *worker->template_model;
+		return;
+	}
+	memset(&worker->model, 0, sizeof(worker->model));
+	status = guest_map(worker->guest, &region);
+	expect(worker, status, EPT_OK, "map");
+	if (status == EPT_OK)
+		model_map(&worker->model, 9, 21, &region);
+}
+
+static void work_reset(struct worker *worker)
+{
+	enum ept_status status = guest_reset(worker->guest);
+
+	expect(worker, status, worker->is_clone ? EPT_OK : EPT_NO_PARENT, "reset");
+	if (status == EPT_OK)
+		worker->model = *worker->template_model;
+}
+
+static void work(struct worker *worker)
+{
+	unsigned choice = below(worker, 100);
+
+	if (choice < 35)
+		read_as(worker, worker->guest, below(worker, CELLS));
+	else if (choice < 70)
+		work_write(worker);
+	else if (choice < 74)
+		work_map(worker);
+	else if (choice < 78)
+		work_unmap(worker);
+	else if (choice < 82)
+		work_protect(worker);
+	else if (choice < 85)
+		work_clone(worker);
+	else if (choice < 89)
+		work_reset(worker);
+	else if (choice < 96)
+		world_scrub(worker->world, 1 + below(worker, 8));
+	else {
+		guest_destroy(worker->guest);
+		work_begin(worker);
+	}
+}
+
+static void *run(void *argument)
+{
+	struct worker *worker = argument;
+
+	work_begin(worker);
+	for (uint64_t op = 0; op < worker->ops; op++)
+		work(worker);
+	return NULL;
+}
+
+/* A frozen guest with memory of every level, some of it written. */
+static struct guest *template_create(struct world *world, struct model *model)
+{
+	static const unsigned parts[][2] = { { 0, 5 }, { 5, 10 }, { 10, 16 }, { 17, 20 }, { 22, 28 } };
+	struct guest *guest = guest_create(world, 0, true);
+
+	memset(model, 0, sizeof(*model));
+	for (unsigned i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
+		struct ept_region region = region_at(parts[i][0], parts[i][1], i % 2);
+
+		assert_int_equal(guest_map(guest, &region), EPT_OK);
+		model_map(model, parts[i][0], parts[i][1], &region);
+	}
+	for (unsigned cell = 0; cell < CELLS; cell += 3) {
+		if (!model->cells[cell].rights)
+			continue;
+		guest_must_write(guest, model_point(cell, 1).v, cell);
+		model_write(model, &no_files, cell, 1, 0, cell);
+	}
+	assert_int_equal(guest_freeze(guest), EPT_OK);
+	return guest;
+}
+
+static void F11_T4_guests_in_threads(void **state)
+{
+	struct world_options options = world_defaults(*state);
+	struct model template_model;
+	struct worker workers[THREADS];
+	struct guest *template;
+	struct world *world;
+
+	options.tables = 1024;
+	options.pages = 1024;
+	options.threads = true;
+	world = world_create(&options);
+	world_file(world, 2 * GIB512 / KIB4, false);
+	world_file(world, 2 * GIB512 / KIB4, false);
+	template = template_create(world, &template_model);
+	memset(workers, 0, sizeof(workers));
+	for (unsigned i = 0; i < THREADS; i++) {
+		workers[i].world = world;
+		workers[i].template = template;
+		workers[i].template_model = &template_model;
+		workers[i].random_state = number_from("S2VM_SEED", 1) * THREADS + i;
+		workers[i].ops = number_from("S2VM_OPS", 4000);
+	}
+	for (unsigned i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&workers[i].thread, NULL, run, &workers[i]), 0);
+	for (unsigned i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_join(workers[i].thread, NULL), 0);
+	world_check(world);
+	world_destroy(world);
+}
+
+struct rival {
+	struct world *world;
+	uint32_t file;
+	uint64_t rounds;
+};
+
+/* Makes the last reference to the one table go, and finds it, over and over. */
+static void *appear_and_vanish(void *argument)
+{
+	struct rival *rival = argument;
+
+	for (uint64_t i = 0; i < rival->rounds; i++) {
+		struct guest *guest = guest_create(rival->world, 0, true);
+
+		guest_must_map(guest, 0, GIB1, rival->file, 0, RX);
+		guest_must_read(guest, 0, world_stamp(rival->file, 0, 0));
+		guest_must_read(guest, MIB2, world_stamp(rival->file, EPT_ENTRIES, 0));
+		if (i % 2)
+			guest_unmap(guest, MIB2 / 2, MIB2);
+		guest_must_read(guest, 2 * MIB2 - KIB4 + MIB2 / 2,
+				world_stamp(rival->file, 5 * EPT_ENTRIES / 2 - 1, 0));
+		guest_destroy(guest);
+		world_scrub(rival->world, 16);
+	}
+	return NULL;
+}
+
+static void F23_the_last_one_leaves_while_another_comes(void **state)
+{
+	struct world_options options = world_defaults(*state);
+	pthread_t threads[THREADS];
+	struct rival rival;
+
+	options.tables = 1024;
+	options.threads = true;
+	rival.world = world_create(&options);
+	rival.file = world_file(rival.world, GIB1 / KIB4, false);
+	rival.rounds = number_from("S2VM_OPS", 4000) / 8;
+	for (unsigned i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, appear_and_vanish, &rival), 0);
+	for (unsigned i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+	world_check(rival.world);
+	world_destroy(rival.world);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		EACH_FORMAT(F11_T4_guests_in_threads),
+		EACH_FORMAT(F23_the_last_one_leaves_while_another_comes),
+	};
+
+	return cmocka_run_group_tests_name("ept.threads", tests, NULL, NULL);
+}
