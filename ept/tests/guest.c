@@ -49,6 +49,7 @@ enum ept_status guest_try_create(struct world *world, uint32_t domain, bool shar
 		return status;
 	*out = guest_alloc(world);
 	(*out)->space = space;
+	(*out)->root = ept_space_root(space);
 	guests_add(world, *out);
 	return EPT_OK;
 }
@@ -117,9 +118,10 @@ enum ept_status guest_clone(struct guest *parent, struct guest **out)
 	struct tally tally;
 
 	status = ept_space_clone(parent->space, &child->space, &change);
-	/* Its parent's change may name the child, whose vCPUs do not run yet. */
-	if (status == EPT_OK)
+	if (status == EPT_OK) {
+		child->root = ept_space_root(child->space);
 		guests_add(parent->world, child);
+	}
 	*out = status == EPT_OK ? child : NULL;
 	if (status != EPT_OK)
 		free(child);

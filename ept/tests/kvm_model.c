@@ -178,7 +178,7 @@ static void translation_set(struct kvm_model *kvm, struct translation *out,
 /* The processor's walk: of shadow pages only. */
 static bool hardware_walk(struct kvm_model *kvm, struct guest *guest, struct translation *out)
 {
-	struct shadow *shadow = shadow_get(kvm, ept_space_root(guest->space), EPT_ROOT_LEVEL, true);
+	struct shadow *shadow = shadow_get(kvm, guest->root, EPT_ROOT_LEVEL, true);
 
 	for (;;) {
 		unsigned index = ept_entry_index(out->gpa, shadow->level);
@@ -228,7 +228,7 @@ static struct shadow *shadow_link(struct kvm_model *kvm, struct shadow *shadow, 
 static void fetch(struct kvm_model *kvm, struct guest *guest, struct gpa gpa,
 		  const struct walk *walk)
 {
-	struct shadow *shadow = shadow_get(kvm, ept_space_root(guest->space), EPT_ROOT_LEVEL, true);
+	struct shadow *shadow = shadow_get(kvm, guest->root, EPT_ROOT_LEVEL, true);
 	unsigned index;
 
 	while (shadow->level > 1)
@@ -257,7 +257,7 @@ bool kvm_access(struct kvm_model *kvm, struct guest *guest, struct gpa gpa, unsi
 	if (!slot->valid || slot->gpa.v != at.v || !(slot->rights & access)) {
 		slot->valid = false;
 		if (!hardware_walk(kvm, guest, &found) || !(found.rights & access)) {
-			world_walk(kvm->world, ept_space_root(guest->space), at, &walk);
+			world_walk(kvm->world, guest->root, at, &walk);
 			if (!walk.complete || !(walk.rights & access))
 				return false;
 			fetch(kvm, guest, at, &walk);
@@ -294,7 +294,7 @@ void kvm_stored(struct kvm_model *kvm, struct fpa entry, enum ept_edit_by by)
 
 void kvm_pass_gate(struct kvm_model *kvm, struct guest *guest)
 {
-	sync_below(kvm, shadow_get(kvm, ept_space_root(guest->space), EPT_ROOT_LEVEL, true));
+	sync_below(kvm, shadow_get(kvm, guest->root, EPT_ROOT_LEVEL, true));
 	memset(guest->tlbs, 0, sizeof(guest->tlbs));
 }
 
@@ -419,12 +419,12 @@ void kvm_check(struct kvm_model *kvm)
 		check_known(kvm, table);
 	for (unsigned g = 0; g < PORT_GUESTS; g++) {
 		struct guest *guest = kvm->world->guests[g];
-		struct fpa root;
 
 		if (!guest)
 			continue;
-		root = ept_space_root(guest->space);
-		check_shadow(kvm, guest, shadow_get(kvm, root, EPT_ROOT_LEVEL, true),
+		if (guest->root.v != ept_space_root(guest->space).v)
+			port_fail(kvm->world, "S6: a guest's vCPUs have a root that is no longer its");
+		check_shadow(kvm, guest, shadow_get(kvm, guest->root, EPT_ROOT_LEVEL, true),
 			     (struct gpa){ 0 });
 		check_tlbs(kvm, guest);
 	}

@@ -295,10 +295,26 @@ static void commit_edit(struct world *world, const struct ept_edit *edits, size_
 
 static struct guest *guest_of(struct world *world, const struct ept_space *space)
 {
+	struct guest *guest = NULL;
+
+	pthread_mutex_lock(&world->guests_lock);
 	for (unsigned i = 0; i < PORT_GUESTS; i++)
 		if (world->guests[i] && world->guests[i]->space == space)
-			return world->guests[i];
-	return NULL;
+			guest = world->guests[i];
+	pthread_mutex_unlock(&world->guests_lock);
+	return guest;
+}
+
+/* All vCPUs of the space's guest pass the gate, and enter with the root of this moment. */
+static void pass_gate(struct world *world, const struct ept_space *space)
+{
+	struct guest *guest = guest_of(world, space);
+
+	if (!guest)
+		port_fail(world, "an invalidation of a space that is no guest's");
+	guest->root = ept_space_root(space);
+	if (world->kvm)
+		kvm_pass_gate(world->kvm, guest);
 }
 
 static void discard(struct world *world, struct fpa start, uint64_t bytes)
@@ -316,8 +332,7 @@ static void discard(struct world *world, struct fpa start, uint64_t bytes)
 static void commit_invalidation(struct world *world, const struct ept_invalidation *what)
 {
 	if (what->kind == EPT_INVALIDATE_SPACE) {
-		if (world->kvm && guest_of(world, what->space))
-			kvm_pass_gate(world->kvm, guest_of(world, what->space));
+		pass_gate(world, what->space);
 		return;
 	}
 	if (!what->bytes || what->bytes % EPT_PAGE_BYTES || what->start.v % EPT_PAGE_BYTES)
@@ -372,7 +387,8 @@ enum ept_status world_run(struct world *world, struct ept_change *change, enum e
 		do
 			world_commit(world, change, tally);
 		while ((status = ept_change_finish(change)) == EPT_MORE);
-	} else if (change->edits.count || change->invalidations.count || change->has_copy) {
+	} else if (!ept_change_is_empty(change) || change->invalidations.count ||
+		   change->has_copy) {
 		port_fail(world, "a failed operation left a change");
 	}
 	ept_change_free(change);
@@ -414,7 +430,7 @@ static bool reach(struct port_access *access, struct fpa *page)
 
 	if (world->kvm)
 		return kvm_access(world->kvm, access->guest, access->gpa, access->access, page);
-	world_walk(world, ept_space_root(access->guest->space), access->gpa, &walk);
+	world_walk(world, access->guest->root, access->gpa, &walk);
 	*page = walk.page;
 	return walk.complete && (walk.rights & access->access);
 }

@@ -71,6 +71,7 @@ struct tally {
 struct guest {
 	struct world *world;
 	struct ept_space *space;
+	struct fpa root; /* what its vCPUs entered with; another one only after a passed gate */
 	struct translation tlbs[PORT_VCPUS][PORT_TLB];
 	unsigned vcpu; /* which of its vCPUs makes the next access */
 	struct tally last;

@@ -168,7 +168,7 @@ static void CVE_2026_23100_all_agree_on_what_is_shared(void **state)
 		struct guest *a = guest_with(world, AT, MIB2, file, RWX);
 		struct ept_counters before;
 		struct ept_space_usage usage;
-		uint64_t expected = others ? 3 : 0;
+		uint64_t expected = others ? 4 : 0;
 		struct guest *clones[2];
 
 		guest_must_write(a, AT, 1);
@@ -219,6 +219,31 @@ static void CVE_2025_38084_what_is_unshared_cannot_be_shared_again(void **state)
 	assert_int_not_equal(guest_table(a, AT, 1).v, guest_table(c, AT, 1).v);
 	guest_must_read(c, AT + MIB2 - KIB4, world_stamp(file, EPT_ENTRIES - 1, 0));
 	assert_int_equal(guest_exec(a, AT + MIB2 - KIB4), EPT_OUTSIDE);
+	world_destroy(world);
+}
+
+/*
+ * Memory runs out below a table that the same fault has found in the index and locked: what was
+ * prepared must be dropped without waiting for that lock.
+ */
+static void pKVM_8ed0fbe54046_failure_below_a_table_just_found(void **state)
+{
+	struct world_options options = world_defaults(*state);
+	struct world *world;
+	struct guest *a, *b;
+	uint64_t value;
+	uint32_t file;
+
+	/* Root, PDPT, PD and PT of one guest; root and PDPT of the other. */
+	options.tables = 6;
+	world = world_create(&options);
+	file = world_file(world, GIB1 / KIB4, false);
+	a = guest_with(world, AT, GIB1, file, RX);
+	b = guest_with(world, AT, GIB1, file, RX);
+	guest_must_read(a, AT, world_stamp(file, 0, 0));
+	assert_int_equal(guest_read(b, AT + MIB2, &value), EPT_NO_TABLE);
+	assert_int_equal(guest_table(b, AT, 3).v, 0);
+	guest_must_read(b, AT, world_stamp(file, 0, 0));
 	world_destroy(world);
 }
 
@@ -441,6 +466,7 @@ int main(void)
 		EACH_FORMAT(CVE_2026_23100_all_agree_on_what_is_shared),
 		EACH_FORMAT(CVE_2025_38084_what_is_unshared_cannot_be_shared_again),
 		EACH_FORMAT(CVE_2025_38084_a_changed_table_is_not_found),
+		EACH_FORMAT(pKVM_8ed0fbe54046_failure_below_a_table_just_found),
 		EACH_FORMAT(b1bd5cba3306_other_rights_other_table),
 		EACH_FORMAT(b1bd5cba3306_two_rights_in_one_guest),
 		EACH_FORMAT(bug_8ce720d5bd91_invalidations_are_batched),

@@ -64,7 +64,7 @@ struct bench_result {
 	struct bench_series series[BENCH_SERIES];
 	struct bench_write_fault first_write; /* with the tables that it unshares */
 	struct bench_write_fault later_write; /* in the same 2 MiB */
-	double launch_growth; /* launch time of the last tenth over that of the first tenth */
+	double launch_growth; /* launch time of the last tenth of guests over that of the second */
 };
 
 /* Runs all of it. The result is to be freed also on failure. */

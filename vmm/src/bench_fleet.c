@@ -144,22 +144,25 @@ static struct bench_times times_of(uint64_t *samples, uint64_t count)
 	return times;
 }
 
-static double mean_us(const uint64_t *samples, uint64_t count)
+/* Sorts its part of the samples: only the parts' order matters, and they keep that. */
+static double median_us(uint64_t *samples, uint64_t count)
 {
-	double sum = 0;
-
-	for (uint64_t at = 0; at < count; at++)
-		sum += (double)samples[at] / 1e3;
-	return count ? sum / (double)count : 0;
+	return times_of(samples, count).p50;
 }
 
-/* Whether the last guests cost more than the first ones: before the samples are sorted. */
-static double growth_of(const uint64_t *samples, uint64_t count)
+/*
+ * Launch time of the last tenth of guests over that of a tenth near the first, which is cold and left
+ * out. The samples are in the order of launches.
+ */
+static double growth_of(uint64_t *samples, uint64_t count)
 {
-	uint64_t part = count / 10 ? count / 10 : 1;
-	double first = mean_us(samples, part);
+	uint64_t part = count / 10;
+	double early;
 
-	return first > 0 ? mean_us(samples + count - part, part) / first : 0;
+	if (part < 2)
+		return 1;
+	early = median_us(samples + part, part);
+	return early > 0 ? median_us(samples + count - part, part) / early : 1;
 }
 
 static bool fold_matches(const struct bench *bench, const uint8_t *result)

@@ -176,7 +176,7 @@ void bench_print(const struct bench_result *result)
 	       table_ratio(result), fault_ratio(result), read_ratio(result));
 	print_write_fault("first write of a clone", &result->first_write);
 	print_write_fault("further writes in the same 2 MiB", &result->later_write);
-	printf("%-35s %.2f times that of the first tenth\n", "launch time of the last tenth",
+	printf("%-35s %.2f times that of the second tenth\n", "launch time of the last tenth",
 	       result->launch_growth);
 }
 

@@ -23,7 +23,7 @@ static void print_engine(const struct host *host, enum engine wanted)
 	if (engine_choose(host, wanted, &engine, &error))
 		printf("engine %-7s offered\n", engine_name(wanted));
 	else
-		printf("%-14s not offered: %s\n", "", error.text);
+		printf("engine %-7s not offered: %s\n", engine_name(wanted), error.text);
 }
 
 static void print_host(const struct host *host)

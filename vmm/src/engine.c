@@ -37,10 +37,10 @@ bool engine_choose(const struct host *host, enum engine wanted, enum engine *eng
 	}
 	if (wanted == ENGINE_SVM ? host->svm : host->vmx)
 		return error_set(error, EXIT_HOST,
-				 "engine %s: this version of s2vm has no gate for it; use --engine direct",
+				 "no %s here: this version of s2vm has no gate for it; use --engine direct",
 				 engine_name(wanted));
 	host_nested_reason(engine_name(wanted), reason, sizeof(reason));
 	return error_set(error, EXIT_HOST,
-			 "engine %s: %s; use --engine direct, which needs no nested virtualization",
+			 "no %s here: %s; engine direct needs no nested virtualization",
 			 engine_name(wanted), reason);
 }

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+/* Sizes, numbers and switches as users write them. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "options.h"
+
+static void sizes_have_binary_units(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t bytes;
+	} cases[] = {
+		{ "1", 1 },
+		{ "4096", 4096 },
+		{ "0x1000", 4096 },
+		{ "64k", 64u << 10 },
+		{ "64M", 64u << 20 },
+		{ "3G", UINT64_C(3) << 30 },
+		{ "2T", UINT64_C(2) << 40 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct error error;
+		uint64_t bytes = 0;
+
+		assert_true(option_size(cases[i].text, "--size", &bytes, &error));
+		assert_int_equal(bytes, cases[i].bytes);
+	}
+}
+
+static void wrong_sizes_are_named(void **state)
+{
+	static const char *const cases[] = { "",    "M",   "-1",   " 1",    "1X", "1MB",
+					     "1.5", "0",   "0M",   "1M ",   "x",  "99999999999999999999",
+					     "17592186044416T" };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct error error;
+		uint64_t bytes;
+
+		assert_false(option_size(cases[i], "--size", &bytes, &error));
+		assert_int_equal(error.exit, EXIT_INPUT);
+		assert_non_null(strstr(error.text, "--size"));
+	}
+}
+
+static void numbers_have_bounds(void **state)
+{
+	struct error error;
+	uint64_t number;
+
+	(void)state;
+	assert_true(option_number("10", "--guests", 1, 10, &number, &error));
+	assert_int_equal(number, 10);
+	assert_false(option_number("11", "--guests", 1, 10, &number, &error));
+	assert_false(option_number("0", "--guests", 1, 10, &number, &error));
+	assert_false(option_number("ten", "--guests", 1, 10, &number, &error));
+	assert_false(option_number("1a", "--guests", 1, 10, &number, &error));
+	assert_int_equal(error.exit, EXIT_INPUT);
+}
+
+static void switches_are_on_or_off(void **state)
+{
+	struct error error;
+	bool on = false;
+
+	(void)state;
+	assert_true(option_switch("on", "--sharing", &on, &error));
+	assert_true(on);
+	assert_true(option_switch("off", "--sharing", &on, &error));
+	assert_false(on);
+	assert_false(option_switch("yes", "--sharing", &on, &error));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(sizes_have_binary_units),
+		cmocka_unit_test(wrong_sizes_are_named),
+		cmocka_unit_test(numbers_have_bounds),
+		cmocka_unit_test(switches_are_on_or_off),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
