@@ -40,7 +40,7 @@ static struct guest *guest_alloc(struct world *world)
 enum ept_status guest_try_create(struct world *world, uint32_t domain, bool sharing,
 				 struct guest **out)
 {
-	struct ept_space_options options = { .domain = domain, .sharing = sharing };
+	struct ept_space_options options = {.domain = domain, .sharing = sharing};
 	struct ept_space *space = NULL;
 	enum ept_status status = ept_space_create(world->ept, &options, &space);
 
@@ -76,7 +76,7 @@ void guest_destroy(struct guest *guest)
 
 enum ept_status guest_map(struct guest *guest, const struct ept_region *region)
 {
-	struct ept_change change = { 0 };
+	struct ept_change change = {0};
 
 	return world_run(guest->world, &change, ept_space_map(guest->space, region, &change),
 			 &guest->last);
@@ -84,8 +84,8 @@ enum ept_status guest_map(struct guest *guest, const struct ept_region *region)
 
 enum ept_status guest_unmap(struct guest *guest, uint64_t start, uint64_t bytes)
 {
-	struct ept_change change = { 0 };
-	struct gpa gpa = { start };
+	struct ept_change change = {0};
+	struct gpa gpa = {start};
 
 	return world_run(guest->world, &change, ept_space_unmap(guest->space, gpa, bytes, &change),
 			 &guest->last);
@@ -93,8 +93,8 @@ enum ept_status guest_unmap(struct guest *guest, uint64_t start, uint64_t bytes)
 
 enum ept_status guest_protect(struct guest *guest, uint64_t start, uint64_t bytes, unsigned rights)
 {
-	struct ept_change change = { 0 };
-	struct gpa gpa = { start };
+	struct ept_change change = {0};
+	struct gpa gpa = {start};
 
 	return world_run(guest->world, &change,
 			 ept_space_protect(guest->space, gpa, bytes, rights, &change),
@@ -103,8 +103,8 @@ enum ept_status guest_protect(struct guest *guest, uint64_t start, uint64_t byte
 
 enum ept_status guest_fault(struct guest *guest, uint64_t gpa, unsigned access)
 {
-	struct ept_change change = { 0 };
-	struct gpa at = { gpa };
+	struct ept_change change = {0};
+	struct gpa at = {gpa};
 
 	return world_run(guest->world, &change, ept_space_fault(guest->space, at, access, &change),
 			 &guest->last);
@@ -112,7 +112,7 @@ enum ept_status guest_fault(struct guest *guest, uint64_t gpa, unsigned access)
 
 enum ept_status guest_clone(struct guest *parent, struct guest **out)
 {
-	struct ept_change change = { 0 };
+	struct ept_change change = {0};
 	struct guest *child = guest_alloc(parent->world);
 	enum ept_status status;
 	struct tally tally;
@@ -134,7 +134,7 @@ enum ept_status guest_clone(struct guest *parent, struct guest **out)
 
 enum ept_status guest_freeze(struct guest *guest)
 {
-	struct ept_change change = { 0 };
+	struct ept_change change = {0};
 
 	return world_run(guest->world, &change, ept_space_freeze(guest->space, &change),
 			 &guest->last);
@@ -142,7 +142,7 @@ enum ept_status guest_freeze(struct guest *guest)
 
 enum ept_status guest_reset(struct guest *guest)
 {
-	struct ept_change change = { 0 };
+	struct ept_change change = {0};
 
 	return world_run(guest->world, &change, ept_space_reset(guest->space, &change),
 			 &guest->last);
@@ -175,9 +175,9 @@ struct ept_region region_of(uint64_t start, uint64_t bytes, uint32_t file, uint6
 			    unsigned rights)
 {
 	return (struct ept_region){
-		.start = { start },
+		.start = {start},
 		.bytes = bytes,
-		.first = { file, page },
+		.first = {file, page},
 		.rights = rights,
 		.mode = EPT_PRIVATE,
 	};
@@ -208,14 +208,14 @@ struct fpa guest_table(struct guest *guest, uint64_t gpa, unsigned level)
 {
 	struct walk walk;
 
-	world_walk(guest->world, ept_space_root(guest->space), (struct gpa){ gpa }, &walk);
-	return (struct fpa){ walk.entries[level].v & ~(uint64_t)(EPT_PAGE_BYTES - 1) };
+	world_walk(guest->world, ept_space_root(guest->space), (struct gpa){gpa}, &walk);
+	return (struct fpa){walk.entries[level].v & ~(uint64_t)(EPT_PAGE_BYTES - 1)};
 }
 
 uint64_t guest_entry(struct guest *guest, uint64_t gpa, unsigned level)
 {
 	struct walk walk;
 
-	world_walk(guest->world, ept_space_root(guest->space), (struct gpa){ gpa }, &walk);
+	world_walk(guest->world, ept_space_root(guest->space), (struct gpa){gpa}, &walk);
 	return walk.entries[level].v ? world_load(guest->world, walk.entries[level]) : 0;
 }

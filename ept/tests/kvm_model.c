@@ -47,15 +47,14 @@ void kvm_destroy(struct kvm_model *kvm)
 	free(kvm);
 }
 
-static struct shadow **role_of(struct kvm_model *kvm, uint32_t table, unsigned level,
-			       bool writable)
+static struct shadow **role_of(struct kvm_model *kvm, uint32_t table, unsigned level, bool writable)
 {
 	return &kvm->by_role[(table * EPT_ROOT_LEVEL + level - 1) * 2 + writable];
 }
 
 static struct fpa entry_of(struct fpa table, unsigned index)
 {
-	return (struct fpa){ table.v + index * sizeof(uint64_t) };
+	return (struct fpa){table.v + index * sizeof(uint64_t)};
 }
 
 static bool table_is_known(struct kvm_model *kvm, uint32_t table)
@@ -95,8 +94,8 @@ static unsigned next_used(const struct shadow *shadow, unsigned from)
 	return EPT_ENTRIES;
 }
 
-#define for_each_used(shadow, index)                                       \
-	for (unsigned index = next_used(shadow, 0); index < EPT_ENTRIES; \
+#define for_each_used(shadow, index)                                                               \
+	for (unsigned index = next_used(shadow, 0); index < EPT_ENTRIES;                           \
 	     index = next_used(shadow, index + 1))
 
 static bool went_through(const struct translation *cached, struct fpa entry)
@@ -125,7 +124,8 @@ static void tlb_drop_entry(struct kvm_model *kvm, struct fpa entry)
 /* Looks again at a table of level 1: what memory no longer says goes. */
 static void shadow_sync(struct kvm_model *kvm, struct shadow *shadow)
 {
-	for_each_used(shadow, index) {
+	for_each_used(shadow, index)
+	{
 		struct fpa entry = entry_of(shadow->table, index);
 
 		if (world_load(kvm->world, entry) == shadow->entries[index])
@@ -249,9 +249,9 @@ static struct translation *tlb_slot(struct guest *guest, struct gpa gpa)
 bool kvm_access(struct kvm_model *kvm, struct guest *guest, struct gpa gpa, unsigned access,
 		struct fpa *page)
 {
-	struct gpa at = { gpa.v & ~(uint64_t)(EPT_PAGE_BYTES - 1) };
+	struct gpa at = {gpa.v & ~(uint64_t)(EPT_PAGE_BYTES - 1)};
 	struct translation *slot = tlb_slot(guest, at);
-	struct translation found = { .gpa = at };
+	struct translation found = {.gpa = at};
 	struct walk walk;
 
 	if (!slot->valid || slot->gpa.v != at.v || !(slot->rights & access)) {
@@ -318,9 +318,10 @@ void kvm_drop_pages(struct kvm_model *kvm, struct fpa start, uint64_t bytes)
 	for (struct shadow *shadow = kvm->shadows; shadow; shadow = shadow->next) {
 		if (shadow->level > 1)
 			continue;
-		for_each_used(shadow, index) {
-			struct fpa page = ept_entry_target(kvm->world->format,
-							   shadow->entries[index]);
+		for_each_used(shadow, index)
+		{
+			struct fpa page =
+				ept_entry_target(kvm->world->format, shadow->entries[index]);
 
 			if (within(page, start, bytes))
 				entry_set(shadow, index, 0);
@@ -374,8 +375,9 @@ static void check_translation(struct kvm_model *kvm, struct guest *guest,
 static void check_shadow(struct kvm_model *kvm, struct guest *guest, struct shadow *shadow,
 			 struct gpa base)
 {
-	for_each_used(shadow, index) {
-		struct translation reached = { 0 };
+	for_each_used(shadow, index)
+	{
+		struct translation reached = {0};
 
 		reached.gpa.v = base.v + index * ept_entry_span(shadow->level);
 		if (shadow->level > 1) {
@@ -423,9 +425,10 @@ void kvm_check(struct kvm_model *kvm)
 		if (!guest)
 			continue;
 		if (guest->root.v != ept_space_root(guest->space).v)
-			port_fail(kvm->world, "S6: a guest's vCPUs have a root that is no longer its");
+			port_fail(kvm->world,
+				  "S6: a guest's vCPUs have a root that is no longer its");
 		check_shadow(kvm, guest, shadow_get(kvm, guest->root, EPT_ROOT_LEVEL, true),
-			     (struct gpa){ 0 });
+			     (struct gpa){0});
 		check_tlbs(kvm, guest);
 	}
 }

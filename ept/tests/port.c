@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "kvm_model.h"
 
@@ -13,6 +14,9 @@
 #define WINDOWS_AT    UINT64_C(0x20000000000)
 #define WINDOW_STRIDE UINT64_C(0x20000000000)
 #define GATE_AT	      UINT64_C(0x7000)
+
+/* More than any world of one thread lives, under any sanitizer. */
+#define WORLD_SECONDS 100
 
 void port_fail(struct world *world, const char *text, ...)
 {
@@ -54,18 +58,19 @@ static struct ept *engine_create(struct world *world, const struct world_options
 {
 	struct ept_config config = {
 		.format = options->format,
-		.memory = {
-			.tables = world->tables,
-			.tables_at = { TABLES_AT },
-			.table_count = options->tables,
-			.pages_at = { PAGES_AT },
-			.page_count = options->pages,
-		},
+		.memory =
+			{
+				.tables = world->tables,
+				.tables_at = {TABLES_AT},
+				.table_count = options->tables,
+				.pages_at = {PAGES_AT},
+				.page_count = options->pages,
+			},
 		.root_entry_index = PORT_GATE_INDEX,
 		.share_levels = options->share_levels,
 	};
 
-	config.root_entry = ept_entry_table(options->format, (struct fpa){ GATE_AT }, RWX);
+	config.root_entry = ept_entry_table(options->format, (struct fpa){GATE_AT}, RWX);
 	return ept_create(&config);
 }
 
@@ -73,6 +78,8 @@ struct world *world_create(const struct world_options *options)
 {
 	struct world *world = calloc(1, sizeof(*world));
 
+	/* An engine that waits for itself should not use up the time of the whole run. */
+	alarm(options->threads ? 0 : WORLD_SECONDS);
 	world->format = options->format;
 	world->table_count = options->tables;
 	world->page_count = options->pages;
@@ -128,7 +135,7 @@ uint64_t world_stamp(uint32_t file, uint64_t page, unsigned word)
 
 struct fpa world_file_page(const struct world *world, uint32_t file, uint64_t page)
 {
-	return (struct fpa){ world->files[file].ept.window.v + page * EPT_PAGE_BYTES };
+	return (struct fpa){world->files[file].ept.window.v + page * EPT_PAGE_BYTES};
 }
 
 uint32_t world_file(struct world *world, uint64_t pages, bool writable)
@@ -137,7 +144,7 @@ uint32_t world_file(struct world *world, uint64_t pages, bool writable)
 	uint32_t number = world->file_count++;
 
 	file->ept = (struct ept_file){
-		.window = { WINDOWS_AT + number * WINDOW_STRIDE },
+		.window = {WINDOWS_AT + number * WINDOW_STRIDE},
 		.pages = pages,
 		.writable = writable,
 	};
@@ -152,7 +159,8 @@ uint32_t world_file(struct world *world, uint64_t pages, bool writable)
 
 bool world_is_table(const struct world *world, struct fpa at)
 {
-	return at.v >= TABLES_AT && at.v - TABLES_AT < (uint64_t)world->table_count * EPT_PAGE_BYTES;
+	return at.v >= TABLES_AT &&
+	       at.v - TABLES_AT < (uint64_t)world->table_count * EPT_PAGE_BYTES;
 }
 
 bool world_is_private(const struct world *world, struct fpa at)
@@ -192,10 +200,10 @@ static struct page *page_at(struct world *world, struct fpa at)
 	if (at.v < WINDOWS_AT || file >= world->file_count ||
 	    (at.v - WINDOWS_AT) % WINDOW_STRIDE / EPT_PAGE_BYTES >= world->files[file].ept.pages)
 		port_fail(world, "no memory at %#llx", (unsigned long long)at.v);
-	return world->files[file].pages ? &world->files[file].pages[(at.v - WINDOWS_AT) %
-								     WINDOW_STRIDE /
-								     EPT_PAGE_BYTES] :
-					  NULL;
+	return world->files[file].pages
+		       ? &world->files[file]
+				  .pages[(at.v - WINDOWS_AT) % WINDOW_STRIDE / EPT_PAGE_BYTES]
+		       : NULL;
 }
 
 uint64_t world_peek(struct world *world, struct fpa at, unsigned word)
@@ -223,13 +231,13 @@ void world_walk(const struct world *world, struct fpa root, struct gpa gpa, stru
 {
 	struct fpa table = root;
 
-	*out = (struct walk){ .rights = RWX };
+	*out = (struct walk){.rights = RWX};
 	for (unsigned level = EPT_ROOT_LEVEL; level >= 1; level--) {
 		uint64_t entry;
 
 		if (!world_is_table(world, table))
 			return;
-		out->entries[level] = (struct fpa){ table.v + ept_entry_index(gpa, level) * 8 };
+		out->entries[level] = (struct fpa){table.v + ept_entry_index(gpa, level) * 8};
 		entry = world_load(world, out->entries[level]);
 		if (!ept_entry_present(entry))
 			return;
@@ -320,7 +328,7 @@ static void pass_gate(struct world *world, const struct ept_space *space)
 static void discard(struct world *world, struct fpa start, uint64_t bytes)
 {
 	for (uint64_t at = 0; at < bytes; at += EPT_PAGE_BYTES) {
-		struct fpa page = { start.v + at };
+		struct fpa page = {start.v + at};
 
 		if (!world_is_private(world, page))
 			port_fail(world, "what is discarded is no private page");
@@ -382,7 +390,7 @@ void world_commit(struct world *world, const struct ept_change *change, struct t
 enum ept_status world_run(struct world *world, struct ept_change *change, enum ept_status status,
 			  struct tally *tally)
 {
-	*tally = (struct tally){ 0 };
+	*tally = (struct tally){0};
 	if (status == EPT_OK) {
 		do
 			world_commit(world, change, tally);
@@ -399,7 +407,7 @@ enum ept_status world_run(struct world *world, struct ept_change *change, enum e
 
 enum ept_status world_scrub(struct world *world, unsigned limit)
 {
-	struct ept_change change = { 0 };
+	struct ept_change change = {0};
 	struct tally tally;
 
 	return world_run(world, &change, ept_scrub(world->ept, limit, &change), &tally);
@@ -475,7 +483,7 @@ static enum ept_status access_memory(struct port_access *access)
 
 enum ept_status guest_read(struct guest *guest, uint64_t gpa, uint64_t *value)
 {
-	struct port_access access = { guest, { gpa }, EPT_READ, 0 };
+	struct port_access access = {guest, {gpa}, EPT_READ, 0};
 	enum ept_status status = access_memory(&access);
 
 	*value = access.value;
@@ -484,14 +492,14 @@ enum ept_status guest_read(struct guest *guest, uint64_t gpa, uint64_t *value)
 
 enum ept_status guest_write(struct guest *guest, uint64_t gpa, uint64_t value)
 {
-	struct port_access access = { guest, { gpa }, EPT_WRITE, value };
+	struct port_access access = {guest, {gpa}, EPT_WRITE, value};
 
 	return access_memory(&access);
 }
 
 enum ept_status guest_exec(struct guest *guest, uint64_t gpa)
 {
-	struct port_access access = { guest, { gpa }, EPT_EXEC, 0 };
+	struct port_access access = {guest, {gpa}, EPT_EXEC, 0};
 
 	return access_memory(&access);
 }

@@ -28,9 +28,9 @@
 #define PORT_WORDS  2
 #define PORT_POISON UINT64_C(0xdeaddeaddeaddead)
 
-#define KIB4  UINT64_C(0x1000)
-#define MIB2  UINT64_C(0x200000)
-#define GIB1  UINT64_C(0x40000000)
+#define KIB4   UINT64_C(0x1000)
+#define MIB2   UINT64_C(0x200000)
+#define GIB1   UINT64_C(0x40000000)
 #define GIB512 (GIB1 * 512)
 
 #define RX  (EPT_READ | EPT_EXEC)
@@ -154,8 +154,7 @@ enum ept_status guest_try_create(struct world *world, uint32_t domain, bool shar
 void guest_destroy(struct guest *guest);
 enum ept_status guest_map(struct guest *guest, const struct ept_region *region);
 enum ept_status guest_unmap(struct guest *guest, uint64_t start, uint64_t bytes);
-enum ept_status guest_protect(struct guest *guest, uint64_t start, uint64_t bytes,
-			      unsigned rights);
+enum ept_status guest_protect(struct guest *guest, uint64_t start, uint64_t bytes, unsigned rights);
 enum ept_status guest_fault(struct guest *guest, uint64_t gpa, unsigned access);
 enum ept_status guest_clone(struct guest *parent, struct guest **out);
 enum ept_status guest_freeze(struct guest *guest);
@@ -184,9 +183,11 @@ struct fpa guest_table(struct guest *guest, uint64_t gpa, unsigned level);
 uint64_t guest_entry(struct guest *guest, uint64_t gpa, unsigned level);
 
 /* A test for each format: a row of three in an array of struct CMUnitTest. */
-#define EACH_FORMAT(test)                                                     \
-	{ #test ".ept", test, NULL, NULL, (void *)(uintptr_t)&ept_format_ept }, \
-	{ #test ".npt", test, NULL, NULL, (void *)(uintptr_t)&ept_format_npt }, \
-	{ #test ".scrambled", test, NULL, NULL, (void *)(uintptr_t)&ept_format_scrambled }
+#define EACH_FORMAT(test)                                                                          \
+	{#test ".ept", test, NULL, NULL, (void *)(uintptr_t)&ept_format_ept},                      \
+		{#test ".npt", test, NULL, NULL, (void *)(uintptr_t)&ept_format_npt},              \
+	{                                                                                          \
+#test ".scrambled", test, NULL, NULL, (void *)(uintptr_t)&ept_format_scrambled     \
+	}
 
 #endif

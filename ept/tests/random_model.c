@@ -2,8 +2,8 @@
 #include "random_model.h"
 
 /*
- * Where cells begin: borders of spans of every level, and addresses a few pages beside them, so that
- * whole tables of each level, parts of tables, and neighbours in one table all occur.
+ * Where cells begin: borders of spans of every level, and addresses a few pages beside them, so
+ * that whole tables of each level, parts of tables, and neighbours in one table all occur.
  */
 static const uint64_t cuts[] = {
 	0,
@@ -62,7 +62,7 @@ struct gpa model_point(unsigned cell, unsigned point)
 		page = pages - 1;
 	else if (point == 2)
 		page = pages / 3;
-	return (struct gpa){ cuts[cell] + page * EPT_PAGE_BYTES };
+	return (struct gpa){cuts[cell] + page * EPT_PAGE_BYTES};
 }
 
 struct file_page model_file_page(const struct model *model, unsigned cell, struct gpa gpa)
@@ -97,7 +97,7 @@ void model_map(struct model *model, unsigned first, unsigned last, const struct 
 		model->cells[cell] = (struct model_cell){
 			.rights = region->rights,
 			.mode = region->mode,
-			.first = { region->first.file, region->first.page + offset },
+			.first = {region->first.file, region->first.page + offset},
 		};
 	}
 }

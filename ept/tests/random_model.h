@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The flat model of guests' memory for the random test. The address space is cut into cells by a
- * fixed list of addresses; operations take whole cells, so all pages of a cell are in one region, and
- * accesses go to a few pages of each cell. What a page reads as is then a matter of two arrays.
+ * fixed list of addresses; operations take whole cells, so all pages of a cell are in one region,
+ * and accesses go to a few pages of each cell. What a page reads as is then a matter of two arrays.
  */
 #ifndef RANDOM_MODEL_H
 #define RANDOM_MODEL_H
 
 #include "port.h"
 
-#define MODEL_CELLS	  48
-#define MODEL_POINTS	  3 /* per cell */
-#define MODEL_FILES	  6
+#define MODEL_CELLS  48
+#define MODEL_POINTS 3 /* per cell */
+#define MODEL_FILES  6
 
 /* What a cell's pages show; rights 0 for nothing. */
 struct model_cell {
@@ -43,8 +43,7 @@ struct gpa model_point(unsigned cell, unsigned point);
 struct file_page model_file_page(const struct model *model, unsigned cell, struct gpa gpa);
 bool model_any(const struct model *model, unsigned first, unsigned last);
 bool model_covers(const struct model *model, unsigned first, unsigned last);
-void model_map(struct model *model, unsigned first, unsigned last,
-	       const struct ept_region *region);
+void model_map(struct model *model, unsigned first, unsigned last, const struct ept_region *region);
 void model_unmap(struct model *model, unsigned first, unsigned last);
 void model_protect(struct model *model, unsigned first, unsigned last, unsigned rights);
 
@@ -53,8 +52,7 @@ enum ept_status model_access(const struct model *model, unsigned cell, unsigned 
 uint64_t model_read(const struct model *model, const struct model_files *files, unsigned cell,
 		    unsigned point, unsigned word);
 /* A write fault: a private page becomes the guest's own. */
-void model_own(struct model *model, const struct model_files *files, unsigned cell,
-	       unsigned point);
+void model_own(struct model *model, const struct model_files *files, unsigned cell, unsigned point);
 void model_write(struct model *model, struct model_files *files, unsigned cell, unsigned point,
 		 unsigned word, uint64_t value);
 

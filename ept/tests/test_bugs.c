@@ -56,7 +56,7 @@ static void *other_thread(void *argument)
 /* No checks meanwhile: they want to be alone with the engine. */
 static enum ept_status fault_in_other_thread(struct guest *guest, uint64_t gpa, unsigned access)
 {
-	struct other_fault fault = { guest, gpa, access, EPT_INVALID };
+	struct other_fault fault = {guest, gpa, access, EPT_INVALID};
 	unsigned check_every = guest->world->check_every;
 	pthread_t thread;
 
@@ -71,8 +71,8 @@ static enum ept_status fault_in_other_thread(struct guest *guest, uint64_t gpa, 
 static void a4a118f2eead_no_table_is_reused_before_its_flush(void **state)
 {
 	struct world_options options = world_defaults(*state);
-	struct ept_change change = { 0 };
-	struct tally tally = { 0 };
+	struct ept_change change = {0};
+	struct tally tally = {0};
 	struct world *world;
 	struct guest *a, *b;
 	uint32_t file;
@@ -84,7 +84,7 @@ static void a4a118f2eead_no_table_is_reused_before_its_flush(void **state)
 	b = guest_with(world, 0, 2 * MIB2, file, RX);
 	guest_must_read(a, AT, world_stamp(file, 0, 0));
 	guest_must_read(b, 0, world_stamp(file, 0, 0));
-	assert_int_equal(ept_space_unmap(a->space, (struct gpa){ AT }, MIB2, &change), EPT_OK);
+	assert_int_equal(ept_space_unmap(a->space, (struct gpa){AT}, MIB2, &change), EPT_OK);
 	assert_int_equal(fault_in_other_thread(b, MIB2, EPT_READ), EPT_NO_TABLE);
 	world_commit(world, &change, &tally);
 	assert_int_equal(fault_in_other_thread(b, MIB2, EPT_READ), EPT_NO_TABLE);
@@ -104,8 +104,8 @@ static void a4a118f2eead_no_table_is_reused_before_its_flush(void **state)
 static void a4a118f2eead_no_page_is_reused_before_its_flush(void **state)
 {
 	struct world_options options = world_defaults(*state);
-	struct ept_change change = { 0 };
-	struct tally tally = { 0 };
+	struct ept_change change = {0};
+	struct tally tally = {0};
 	struct world *world;
 	struct guest *a, *b;
 	uint32_t file;
@@ -117,7 +117,7 @@ static void a4a118f2eead_no_page_is_reused_before_its_flush(void **state)
 	b = guest_with(world, AT, MIB2, file, RWX);
 	guest_must_write(a, AT, 1);
 	assert_int_equal(guest_write(b, AT, 2), EPT_NO_PAGE);
-	assert_int_equal(ept_space_unmap(a->space, (struct gpa){ AT }, KIB4, &change), EPT_OK);
+	assert_int_equal(ept_space_unmap(a->space, (struct gpa){AT}, KIB4, &change), EPT_OK);
 	world_commit(world, &change, &tally);
 	assert_int_equal(fault_in_other_thread(b, AT, EPT_WRITE), EPT_NO_PAGE);
 	while (ept_change_finish(&change) == EPT_MORE)
@@ -130,7 +130,8 @@ static void a4a118f2eead_no_page_is_reused_before_its_flush(void **state)
 	world_destroy(world);
 }
 
-/* A page's count is of leaf entries, a table's of upper ones: neither is the other, nor of guests. */
+/* A page's count is of leaf entries, a table's of upper ones: neither is the other, nor of guests.
+ */
 static void CVE_2024_57883_counts_of_tables_and_pages_are_apart(void **state)
 {
 	struct world *world = world_of(state);
@@ -201,14 +202,13 @@ static void CVE_2025_38084_what_is_unshared_cannot_be_shared_again(void **state)
 	struct guest *a = guest_with(world, AT, 3 * MIB2, file, RX);
 	struct guest *b = guest_with(world, AT, 3 * MIB2, file, RX);
 	struct guest *c = guest_with(world, AT, 3 * MIB2, file, RX);
-	struct ept_change change = { 0 };
-	struct tally tally = { 0 };
+	struct ept_change change = {0};
+	struct tally tally = {0};
 
 	guest_must_read(a, AT, world_stamp(file, 0, 0));
 	guest_must_read(a, AT + 2 * MIB2, world_stamp(file, 2 * EPT_ENTRIES, 0));
 	guest_must_read(b, AT + 2 * MIB2, world_stamp(file, 2 * EPT_ENTRIES, 0));
-	assert_int_equal(ept_space_unmap(a->space, (struct gpa){ AT + MIB2 / 2 }, 2 * MIB2,
-					 &change),
+	assert_int_equal(ept_space_unmap(a->space, (struct gpa){AT + MIB2 / 2}, 2 * MIB2, &change),
 			 EPT_OK);
 	world_commit(world, &change, &tally);
 	assert_int_equal(fault_in_other_thread(c, AT, EPT_READ), EPT_OK);
@@ -265,7 +265,7 @@ static void CVE_2025_38084_a_changed_table_is_not_found(void **state)
 /* Rights are part of what is looked for, in both orders, and a right taken away stays away. */
 static void b1bd5cba3306_other_rights_other_table(void **state)
 {
-	static const unsigned all[] = { EPT_READ, RX, RW, RWX };
+	static const unsigned all[] = {EPT_READ, RX, RW, RWX};
 
 	for (unsigned first = 0; first < 4; first++)
 		for (unsigned second = 0; second < 4; second++) {
@@ -336,8 +336,8 @@ static void TFRMM_2052addb_every_page_of_a_range_is_invalidated(void **state)
 	uint32_t file = world_file(world, PAGES, false);
 	struct guest *a = guest_with(world, AT, 8 * MIB2, file, RWX);
 	struct guest *b = guest_must_clone(a);
-	struct ept_change change = { 0 };
-	struct tally tally = { 0 };
+	struct ept_change change = {0};
+	struct tally tally = {0};
 
 	for (unsigned page = 0; page < 64; page++) {
 		guest_must_write(a, AT + page * KIB4, 1000 + page);
@@ -356,7 +356,8 @@ static void TFRMM_2052addb_every_page_of_a_range_is_invalidated(void **state)
 	world_destroy(world);
 }
 
-/* What goes is the replaced entry's whole span: both vCPUs had more of it cached than is unmapped. */
+/* What goes is the replaced entry's whole span: both vCPUs had more of it cached than is unmapped.
+ */
 static void Hafnium_b7325779_invalidation_covers_what_was_replaced(void **state)
 {
 	struct world *world = world_of(state);
@@ -384,8 +385,9 @@ static void Hafnium_d9238ecc_nothing_is_mapped_over_something(void **state)
 	static const struct {
 		uint64_t start, bytes;
 	} over[] = {
-		{ AT + MIB2, MIB2 },	   { AT + MIB2 / 2, MIB2 },	{ AT, 4 * MIB2 },
-		{ AT + 2 * MIB2 - KIB4, KIB4 }, { AT + MIB2, KIB4 },
+		{AT + MIB2, MIB2}, {AT + MIB2 / 2, MIB2},
+		{AT, 4 * MIB2},	   {AT + 2 * MIB2 - KIB4, KIB4},
+		{AT + MIB2, KIB4},
 	};
 	struct world *world = world_of(state);
 	uint32_t file = world_file(world, PAGES, false);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * The checker finds what it is there to find: each violation is made by a store to the memory of the
- * tables, and must be reported under its name.
+ * The checker finds what it is there to find: each violation is made by a store to the memory of
+ * the tables, and must be reported under its name.
  */
 #include <stdio.h>
 #include <string.h>
@@ -51,7 +51,7 @@ static struct fpa entry_at(struct guest *guest, uint64_t gpa, unsigned level)
 {
 	struct fpa table = guest_table(guest, gpa, level);
 
-	return (struct fpa){ table.v + ept_entry_index((struct gpa){ gpa }, level) * 8 };
+	return (struct fpa){table.v + ept_entry_index((struct gpa){gpa}, level) * 8};
 }
 
 /* Stores @value, requires that the checker reports @name, and puts the old value back. */
@@ -127,7 +127,8 @@ static void S2_a_shared_page_that_is_writable(void **state)
 	uint64_t entry;
 
 	scene_create(&scene, state);
-	/* A clone that has written has its own tables, which map the first page as its parent's do. */
+	/* A clone that has written has its own tables, which map the first page as its parent's do.
+	 */
 	scene.b = guest_must_clone(scene.a);
 	guest_must_write(scene.b, AT + MIB2 + KIB4, 3);
 	at = entry_at(scene.b, AT + MIB2, 1);

@@ -209,7 +209,7 @@ static void F7_read_faults_never_unshare(void **state)
 /* Whatever changes mappings gives the guest tables of its own first. */
 static void F17_changes_of_mappings_unshare(void **state)
 {
-	static const uint64_t places[] = { 0, MIB2, 2 * MIB2, 3 * MIB2 };
+	static const uint64_t places[] = {0, MIB2, 2 * MIB2, 3 * MIB2};
 	struct guest *a = guest_in_world(state);
 	struct guest *clones[3];
 

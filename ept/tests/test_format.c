@@ -2,12 +2,14 @@
 /* Encoding and decoding of entries: round trips for every format, known patterns for two. */
 #include "port.h"
 
-static const unsigned all_rights[] = { EPT_READ, RW, RX, RWX };
+static const unsigned all_rights[] = {EPT_READ, RW, RX, RWX};
 
 static const struct fpa places[] = {
-	{ 0 },			       { EPT_PAGE_BYTES },
-	{ UINT64_C(0x123456789000) },  { UINT64_C(0xffffffffff000) },
-	{ UINT64_C(0x8000000000000) },
+	{0},
+	{EPT_PAGE_BYTES},
+	{UINT64_C(0x123456789000)},
+	{UINT64_C(0xffffffffff000)},
+	{UINT64_C(0x8000000000000)},
 };
 
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
@@ -84,7 +86,7 @@ static void test_fields_do_not_overlap(void **state)
 static void test_ept_patterns(void **state)
 {
 	const struct ept_format *format = &ept_format_ept;
-	struct fpa at = { UINT64_C(0x12345000) };
+	struct fpa at = {UINT64_C(0x12345000)};
 
 	(void)state;
 	/* Read 0, write 1, execute 2, write-back 5:3 = 6, accessed 8, dirty 9. */
@@ -101,7 +103,7 @@ static void test_ept_patterns(void **state)
 static void test_npt_patterns(void **state)
 {
 	const struct ept_format *format = &ept_format_npt;
-	struct fpa at = { UINT64_C(0x12345000) };
+	struct fpa at = {UINT64_C(0x12345000)};
 
 	(void)state;
 	assert_int_equal(ept_entry_leaf(format, at, EPT_READ), UINT64_C(0x8000000012345065));
@@ -114,7 +116,7 @@ static void test_npt_patterns(void **state)
 
 static void test_geometry(void **state)
 {
-	struct gpa gpa = { (UINT64_C(5) << 39) | (UINT64_C(6) << 30) | (7 << 21) | (8 << 12) | 9 };
+	struct gpa gpa = {(UINT64_C(5) << 39) | (UINT64_C(6) << 30) | (7 << 21) | (8 << 12) | 9};
 
 	(void)state;
 	assert_int_equal(ept_entry_index(gpa, 4), 5);

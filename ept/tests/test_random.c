@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
  * Random operations on a few guests beside the flat model. S2VM_SEED and S2VM_OPS choose the run,
- * S2VM_CHECK_EVERY how many operations lie between two runs of the checker. A run is made of rounds,
- * each in a new world and with a seed of its own, which a failure prints: given as S2VM_SEED it
- * repeats the failing round as its first.
+ * S2VM_CHECK_EVERY how many operations lie between two runs of the checker. A run is made of
+ * rounds, each in a new world and with a seed of its own, which a failure prints: given as
+ * S2VM_SEED it repeats the failing round as its first.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -153,12 +153,12 @@ static struct file_page random_first(uint64_t start, uint64_t pages)
 		page = page % EPT_ENTRIES;
 	if (page + pages > world->files[file].ept.pages)
 		file = 0;
-	return (struct file_page){ file, page };
+	return (struct file_page){file, page};
 }
 
 static unsigned random_rights(void)
 {
-	static const unsigned rights[] = { RW, RW, RWX, RWX, RX, EPT_READ };
+	static const unsigned rights[] = {RW, RW, RWX, RWX, RX, EPT_READ};
 
 	return rights[below(6)];
 }
@@ -171,7 +171,7 @@ static struct ept_region random_region(unsigned first, unsigned last)
 	bool writable = world->files[page.file].ept.writable;
 
 	return (struct ept_region){
-		.start = { start },
+		.start = {start},
 		.bytes = bytes,
 		.first = page,
 		.rights = random_rights(),
@@ -316,8 +316,8 @@ static void step_fault(struct player *player)
 	status = guest_fault(player->guest, model_point(cell, point).v, access);
 	if (out_of_memory(status))
 		return;
-	if (access == EPT_WRITE ? !write_allowed(player, cell, status) :
-				  status != model_access(&player->model, cell, access))
+	if (access == EPT_WRITE ? !write_allowed(player, cell, status)
+				: status != model_access(&player->model, cell, access))
 		port_fail(world, "a fault ended with '%s'", ept_status_text(status));
 	if (status == EPT_OK && access == EPT_WRITE)
 		model_own(&player->model, &files, cell, point);
@@ -452,10 +452,10 @@ static void files_create(void)
 		uint64_t pages;
 		bool writable;
 	} sizes[] = {
-		{ 4 * GIB512 / KIB4, false },
-		{ 4 * GIB512 / KIB4, false },
-		{ 2 * GIB1 / KIB4 + EPT_ENTRIES, true },
-		{ 8 * MIB2 / KIB4, true },
+		{4 * GIB512 / KIB4, false},
+		{4 * GIB512 / KIB4, false},
+		{2 * GIB1 / KIB4 + EPT_ENTRIES, true},
+		{8 * MIB2 / KIB4, true},
 	};
 
 	for (uint32_t f = 0; f < 4; f++) {
@@ -509,7 +509,7 @@ static void test_random_operations(void **state)
 
 int main(int argc, char **argv)
 {
-	const struct CMUnitTest tests[] = { EACH_FORMAT(test_random_operations) };
+	const struct CMUnitTest tests[] = {EACH_FORMAT(test_random_operations)};
 
 	if (argc > 1)
 		setenv("S2VM_SEED", argv[1], 1);

@@ -209,16 +209,16 @@ struct eligibility {
 
 /* The first guest maps 4 MiB at AT from page 0, readable, writable, executable. */
 static const struct eligibility eligibilities[] = {
-	{ "all the same", AT, 2 * MIB2, 0, RWX, false, true },
-	{ "a smaller region over the whole span", AT, MIB2, 0, RWX, false, true },
-	{ "a larger region", AT, 3 * MIB2, 0, RWX, false, true },
-	{ "part of the span", AT, MIB2 - KIB4, 0, RWX, false, false },
-	{ "part of the span, from the second page", AT + KIB4, MIB2, 1, RWX, false, false },
-	{ "another phase", AT, 2 * MIB2, 1, RWX, false, false },
-	{ "another place in the file", AT, MIB2, 512, RWX, false, false },
-	{ "without the right to write", AT, 2 * MIB2, 0, RX, false, false },
-	{ "without the right to execute", AT, 2 * MIB2, 0, RW, false, false },
-	{ "another file", AT, 2 * MIB2, 0, RWX, true, false },
+	{"all the same", AT, 2 * MIB2, 0, RWX, false, true},
+	{"a smaller region over the whole span", AT, MIB2, 0, RWX, false, true},
+	{"a larger region", AT, 3 * MIB2, 0, RWX, false, true},
+	{"part of the span", AT, MIB2 - KIB4, 0, RWX, false, false},
+	{"part of the span, from the second page", AT + KIB4, MIB2, 1, RWX, false, false},
+	{"another phase", AT, 2 * MIB2, 1, RWX, false, false},
+	{"another place in the file", AT, MIB2, 512, RWX, false, false},
+	{"without the right to write", AT, 2 * MIB2, 0, RX, false, false},
+	{"without the right to execute", AT, 2 * MIB2, 0, RW, false, false},
+	{"another file", AT, 2 * MIB2, 0, RWX, true, false},
 };
 
 static void F14_only_what_is_the_same_is_shared(void **state)
@@ -314,9 +314,9 @@ struct level_case {
 };
 
 static const struct level_case level_cases[] = {
-	{ 1, AT, MIB2 },
-	{ 2, AT, GIB1 },
-	{ 3, GIB512, GIB512 },
+	{1, AT, MIB2},
+	{2, AT, GIB1},
+	{3, GIB512, GIB512},
 };
 
 /* The highest level of @row's tables that two guests share if @levels may be shared; 0 for none. */
@@ -488,9 +488,9 @@ static void F28_eligibility_does_the_rest(void **state)
 			must_read_file(guests[i], AT + MIB2 / 2 + at, file, at / KIB4);
 	}
 	for (unsigned table = 0; table < 4; table++)
-		assert_int_equal(same_table(guests[0], AT + table * MIB2, guests[1],
-					    AT + table * MIB2, 1),
-				 table == 1 || table == 2);
+		assert_int_equal(
+			same_table(guests[0], AT + table * MIB2, guests[1], AT + table * MIB2, 1),
+			table == 1 || table == 2);
 	world_destroy(world);
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * Many guests at once, one thread each, for a race detector: all of them clones of one template or
- * guests that share through the index, each compared with its own flat model. S2VM_OPS is the number
- * of operations of each thread, S2VM_SEED where their random numbers begin.
+ * guests that share through the index, each compared with its own flat model. S2VM_OPS is the
+ * number of operations of each thread, S2VM_SEED where their random numbers begin.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,9 +10,9 @@
 
 #include "random_model.h"
 
-#define THREADS	  8
-#define CELLS	  28 /* of the model's; the rest is for the single-threaded test */
-#define TRIES	  64
+#define THREADS 8
+#define CELLS	28 /* of the model's; the rest is for the single-threaded test */
+#define TRIES	64
 
 struct worker {
 	pthread_t thread;
@@ -75,8 +75,8 @@ static void work_map(struct worker *worker)
 	struct ept_region region = region_at(first, last, below(worker, 2));
 	enum ept_status status = guest_map(worker->guest, &region);
 
-	expect(worker, status,
-	       model_any(&worker->model, first, last) ? EPT_OVERLAP : EPT_OK, "map");
+	expect(worker, status, model_any(&worker->model, first, last) ? EPT_OVERLAP : EPT_OK,
+	       "map");
 	if (status == EPT_OK)
 		model_map(&worker->model, first, last, &region);
 }
@@ -231,7 +231,7 @@ static void *run(void *argument)
 /* A frozen guest with memory of every level, some of it written. */
 static struct guest *template_create(struct world *world, struct model *model)
 {
-	static const unsigned parts[][2] = { { 0, 5 }, { 5, 10 }, { 10, 16 }, { 17, 20 }, { 22, 28 } };
+	static const unsigned parts[][2] = {{0, 5}, {5, 10}, {10, 16}, {17, 20}, {22, 28}};
 	struct guest *guest = guest_create(world, 0, true);
 
 	memset(model, 0, sizeof(*model));

@@ -16,18 +16,18 @@
 
 /* What the operation finds at AT. The guest under test has one region of two leaf tables there. */
 enum state {
-	ABSENT,		/* no table at all */
-	ALONE,		/* tables of its own, one page written, not that at AT */
-	INDEX,		/* a leaf table that another guest found in the share index */
-	CLONE,		/* the whole path shared with a clone, from the root on */
-	LEAF_SHARED,	/* upper tables of its own, the leaf table shared with a clone */
-	PAGE_ALONE,	/* tables and a private page of its own */
-	PAGE_BY_CLONE,	/* a private page, below tables that a clone has too */
-	PAGE_SHARED,	/* tables of its own, a private page that a clone maps too */
-	COUNT_FELL,	/* as PAGE_BY_CLONE, but the clone has ended */
-	FROZEN,		/* tables of its own, frozen */
-	OF_FROZEN,	/* a clone of a frozen guest, the whole path shared with it */
-	OF_FROZEN_OWN,	/* the same, after a write: tables and page of its own */
+	ABSENT,	       /* no table at all */
+	ALONE,	       /* tables of its own, one page written, not that at AT */
+	INDEX,	       /* a leaf table that another guest found in the share index */
+	CLONE,	       /* the whole path shared with a clone, from the root on */
+	LEAF_SHARED,   /* upper tables of its own, the leaf table shared with a clone */
+	PAGE_ALONE,    /* tables and a private page of its own */
+	PAGE_BY_CLONE, /* a private page, below tables that a clone has too */
+	PAGE_SHARED,   /* tables of its own, a private page that a clone maps too */
+	COUNT_FELL,    /* as PAGE_BY_CLONE, but the clone has ended */
+	FROZEN,	       /* tables of its own, frozen */
+	OF_FROZEN,     /* a clone of a frozen guest, the whole path shared with it */
+	OF_FROZEN_OWN, /* the same, after a write: tables and page of its own */
 	STATES
 };
 
@@ -59,13 +59,13 @@ struct outcome {
 };
 
 static const char *const state_names[STATES] = {
-	"ABSENT",      "ALONE",	      "INDEX",	     "CLONE",	    "LEAF_SHARED", "PAGE_ALONE",
-	"PAGE_BY_CLONE", "PAGE_SHARED", "COUNT_FELL", "FROZEN",	    "OF_FROZEN",   "OF_FROZEN_OWN",
+	"ABSENT",	 "ALONE",	"INDEX",      "CLONE",	"LEAF_SHARED", "PAGE_ALONE",
+	"PAGE_BY_CLONE", "PAGE_SHARED", "COUNT_FELL", "FROZEN", "OF_FROZEN",   "OF_FROZEN_OWN",
 };
 
 static const char *const operation_names[OPERATIONS] = {
-	"READ",	      "WRITE",	  "EXEC",     "MAP_OVER", "MAP_HOLE", "UNMAP", "UNMAP_PART",
-	"PROTECT_RO", "PROTECT_RW", "DO_CLONE", "FREEZE",   "RESET",    "DESTROY",
+	"READ",	      "WRITE",	    "EXEC",	"MAP_OVER", "MAP_HOLE", "UNMAP",   "UNMAP_PART",
+	"PROTECT_RO", "PROTECT_RW", "DO_CLONE", "FREEZE",   "RESET",	"DESTROY",
 };
 
 static const struct outcome outcomes[STATES][OPERATIONS] = {
@@ -211,7 +211,7 @@ struct numbers {
 
 static struct numbers numbers_of(const struct scene *scene)
 {
-	struct numbers numbers = { .tables = 0 };
+	struct numbers numbers = {.tables = 0};
 
 	ept_usage(scene->world->ept, &numbers.usage);
 	ept_counters(scene->world->ept, &numbers.counters);
@@ -267,7 +267,7 @@ static bool run_pair(void **format, enum state state, enum operation operation)
 {
 	struct world_options options = world_defaults(*format);
 	const struct outcome *expected = &outcomes[state][operation];
-	struct scene scene = { .world = world_create(&options) };
+	struct scene scene = {.world = world_create(&options)};
 	struct numbers before;
 	struct outcome found;
 	char texts[2][80];
@@ -314,39 +314,43 @@ struct argument {
 
 /* File 0 cannot be written, file 1 can; there is no other. */
 static const struct argument refused[] = {
-	{ "no bytes", AT, 0, { 0, 0 }, RWX, EPT_PRIVATE },
-	{ "a start within a page", AT + 1, MIB2, { 0, 0 }, RWX, EPT_PRIVATE },
-	{ "a part of a page", AT, KIB4 / 2, { 0, 0 }, RWX, EPT_PRIVATE },
-	{ "the end of the address space", EPT_GPA_END, KIB4, { 0, 0 }, RWX, EPT_PRIVATE },
-	{ "across the end", EPT_GPA_END - KIB4, 2 * KIB4, { 0, 0 }, RWX, EPT_PRIVATE },
-	{ "an end that wraps around", AT, UINT64_MAX - KIB4 + 1, { 0, 0 }, RWX, EPT_PRIVATE },
-	{ "a start far beyond", UINT64_MAX - KIB4 + 1, KIB4, { 0, 0 }, RWX, EPT_PRIVATE },
-	{ "the gate's span", PORT_GATE_INDEX * GIB512, KIB4, { 0, 0 }, RWX, EPT_PRIVATE },
-	{ "into the gate's span", PORT_GATE_INDEX * GIB512 - KIB4, 2 * KIB4, { 0, 0 }, RWX,
-	  EPT_PRIVATE },
-	{ "the next file", AT, KIB4, { 2, 0 }, RWX, EPT_PRIVATE },
-	{ "a file far beyond", AT, KIB4, { 100000, 0 }, RWX, EPT_PRIVATE },
-	{ "the last file that a number has", AT, KIB4, { UINT32_MAX, 0 }, RWX, EPT_PRIVATE },
-	{ "beyond the file's end", AT, KIB4, { 0, FILE_PAGES }, RWX, EPT_PRIVATE },
-	{ "across the file's end", AT, 2 * KIB4, { 0, FILE_PAGES - 1 }, RWX, EPT_PRIVATE },
-	{ "a page that wraps around", AT, 2 * KIB4, { 0, UINT64_MAX }, RWX, EPT_PRIVATE },
-	{ "no right to read", AT, KIB4, { 0, 0 }, EPT_WRITE, EPT_PRIVATE },
-	{ "no rights", AT, KIB4, { 0, 0 }, 0, EPT_PRIVATE },
-	{ "write through to a private file", AT, KIB4, { 0, 0 }, RW, EPT_SHARED },
+	{"no bytes", AT, 0, {0, 0}, RWX, EPT_PRIVATE},
+	{"a start within a page", AT + 1, MIB2, {0, 0}, RWX, EPT_PRIVATE},
+	{"a part of a page", AT, KIB4 / 2, {0, 0}, RWX, EPT_PRIVATE},
+	{"the end of the address space", EPT_GPA_END, KIB4, {0, 0}, RWX, EPT_PRIVATE},
+	{"across the end", EPT_GPA_END - KIB4, 2 * KIB4, {0, 0}, RWX, EPT_PRIVATE},
+	{"an end that wraps around", AT, UINT64_MAX - KIB4 + 1, {0, 0}, RWX, EPT_PRIVATE},
+	{"a start far beyond", UINT64_MAX - KIB4 + 1, KIB4, {0, 0}, RWX, EPT_PRIVATE},
+	{"the gate's span", PORT_GATE_INDEX *GIB512, KIB4, {0, 0}, RWX, EPT_PRIVATE},
+	{"into the gate's span",
+	 PORT_GATE_INDEX *GIB512 - KIB4,
+	 2 * KIB4,
+	 {0, 0},
+	 RWX,
+	 EPT_PRIVATE},
+	{"the next file", AT, KIB4, {2, 0}, RWX, EPT_PRIVATE},
+	{"a file far beyond", AT, KIB4, {100000, 0}, RWX, EPT_PRIVATE},
+	{"the last file that a number has", AT, KIB4, {UINT32_MAX, 0}, RWX, EPT_PRIVATE},
+	{"beyond the file's end", AT, KIB4, {0, FILE_PAGES}, RWX, EPT_PRIVATE},
+	{"across the file's end", AT, 2 * KIB4, {0, FILE_PAGES - 1}, RWX, EPT_PRIVATE},
+	{"a page that wraps around", AT, 2 * KIB4, {0, UINT64_MAX}, RWX, EPT_PRIVATE},
+	{"no right to read", AT, KIB4, {0, 0}, EPT_WRITE, EPT_PRIVATE},
+	{"no rights", AT, KIB4, {0, 0}, 0, EPT_PRIVATE},
+	{"write through to a private file", AT, KIB4, {0, 0}, RW, EPT_SHARED},
 };
 
 static const struct argument accepted[] = {
-	{ "the last page", EPT_GPA_END - KIB4, KIB4, { 0, FILE_PAGES - 1 }, RWX, EPT_PRIVATE },
-	{ "below the gate", PORT_GATE_INDEX * GIB512 - KIB4, KIB4, { 0, 0 }, RWX, EPT_PRIVATE },
-	{ "above the gate", (PORT_GATE_INDEX + 1) * GIB512, KIB4, { 0, 0 }, RWX, EPT_PRIVATE },
-	{ "a whole file", AT, FILE_PAGES * KIB4, { 1, 0 }, RW, EPT_SHARED },
-	{ "address 0", 0, KIB4, { 0, 0 }, EPT_READ, EPT_PRIVATE },
+	{"the last page", EPT_GPA_END - KIB4, KIB4, {0, FILE_PAGES - 1}, RWX, EPT_PRIVATE},
+	{"below the gate", PORT_GATE_INDEX *GIB512 - KIB4, KIB4, {0, 0}, RWX, EPT_PRIVATE},
+	{"above the gate", (PORT_GATE_INDEX + 1) * GIB512, KIB4, {0, 0}, RWX, EPT_PRIVATE},
+	{"a whole file", AT, FILE_PAGES *KIB4, {1, 0}, RW, EPT_SHARED},
+	{"address 0", 0, KIB4, {0, 0}, EPT_READ, EPT_PRIVATE},
 };
 
 static struct ept_region region_from(const struct argument *row)
 {
-	struct ept_region region = region_of(row->start, row->bytes, row->first.file,
-					     row->first.page, row->rights);
+	struct ept_region region =
+		region_of(row->start, row->bytes, row->first.file, row->first.page, row->rights);
 
 	region.mode = row->mode;
 	return region;

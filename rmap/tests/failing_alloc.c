@@ -28,6 +28,16 @@ bool failing_alloc_disarm(void)
 	return failed;
 }
 
+void failing_alloc_pause(void)
+{
+	armed = false;
+}
+
+void failing_alloc_resume(void)
+{
+	armed = true;
+}
+
 static bool fails_now(void)
 {
 	if (!armed)

@@ -10,12 +10,12 @@
 
 static struct file_page page_of(uint32_t file, uint64_t page)
 {
-	return (struct file_page){ file, page };
+	return (struct file_page){file, page};
 }
 
 static struct rmap_entry entry_of(uint32_t table, uint16_t index)
 {
-	return (struct rmap_entry){ table, index };
+	return (struct rmap_entry){table, index};
 }
 
 static void test_create(void **state)
@@ -116,7 +116,7 @@ static bool copy_fails(unsigned spans, unsigned k)
 
 static void test_page_copy(void **state)
 {
-	const unsigned spans[] = { 1, 40, 64, 200, 512 };
+	const unsigned spans[] = {1, 40, 64, 200, 512};
 
 	(void)state;
 	for (unsigned i = 0; i < sizeof(spans) / sizeof(*spans); i++)
@@ -148,8 +148,10 @@ static void test_hash_that_cannot_grow(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_create),	   cmocka_unit_test(test_page_add),
-		cmocka_unit_test(test_owner_add),  cmocka_unit_test(test_page_copy),
+		cmocka_unit_test(test_create),
+		cmocka_unit_test(test_page_add),
+		cmocka_unit_test(test_owner_add),
+		cmocka_unit_test(test_page_copy),
 		cmocka_unit_test(test_hash_that_cannot_grow),
 	};
 

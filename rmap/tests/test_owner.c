@@ -8,7 +8,7 @@
 
 static struct rmap_entry entry_of(uint32_t table, uint16_t index)
 {
-	return (struct rmap_entry){ table, index };
+	return (struct rmap_entry){table, index};
 }
 
 static int setup(void **state)
@@ -105,7 +105,7 @@ static void test_F16_many_owners(void **state)
 static void test_find_is_bounded(void **state)
 {
 	struct rmap *map = *state;
-	struct rmap_entry found[3] = { { 0, 0 }, { 0, 0 }, { 77, 7 } };
+	struct rmap_entry found[3] = {{0, 0}, {0, 0}, {77, 7}};
 
 	for (uint16_t i = 0; i < 5; i++)
 		assert_true(rmap_owner_add(map, 3, entry_of(1, i)));
@@ -121,7 +121,7 @@ static void test_owners_and_pages_are_apart(void **state)
 	struct rmap *map = *state;
 
 	assert_true(rmap_owner_add(map, 3, entry_of(1, 0)));
-	assert_true(rmap_page_add(map, (struct file_page){ 0, 0 }, entry_of(3, 0), 8));
+	assert_true(rmap_page_add(map, (struct file_page){0, 0}, entry_of(3, 0), 8));
 	rmap_page_clear(map, 3);
 	assert_int_equal(owners(map, 3), 1);
 	assert_true(rmap_owner_remove(map, entry_of(1, 0)));

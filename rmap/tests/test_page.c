@@ -8,12 +8,12 @@
 
 static struct file_page page_of(uint32_t file, uint64_t page)
 {
-	return (struct file_page){ file, page };
+	return (struct file_page){file, page};
 }
 
 static struct rmap_entry entry_of(uint32_t table, uint16_t index)
 {
-	return (struct rmap_entry){ table, index };
+	return (struct rmap_entry){table, index};
 }
 
 static int setup(void **state)
@@ -31,7 +31,7 @@ static int teardown(void **state)
 /* Requires that exactly entry @at maps @page. */
 static void assert_only(struct rmap *map, struct file_page page, struct rmap_entry at)
 {
-	struct rmap_entry found = { UINT32_MAX, UINT16_MAX };
+	struct rmap_entry found = {UINT32_MAX, UINT16_MAX};
 
 	assert_int_equal(rmap_page_find(map, page, &found, 1), 1);
 	assert_int_equal(found.table, at.table);
@@ -230,8 +230,8 @@ static void test_find_is_bounded(void **state)
 	struct rmap_entry found[8];
 
 	for (uint16_t t = 0; t < 6; t++)
-		assert_true(rmap_page_add(map, page_of(1, 600), entry_of(t, (uint16_t)(t * 100)),
-					  1));
+		assert_true(
+			rmap_page_add(map, page_of(1, 600), entry_of(t, (uint16_t)(t * 100)), 1));
 	for (unsigned max = 0; max < 8; max++) {
 		for (unsigned i = 0; i < 8; i++)
 			found[i] = entry_of(UINT32_MAX, 0);

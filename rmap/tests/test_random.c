@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Random operations on the map beside a model that is too simple to be wrong: for each entry of each
- * table, which page it maps and which table it points at. S2VM_SEED and S2VM_OPS choose the run.
+ * Random operations on the map beside a model that is too simple to be wrong: for each entry of
+ * each table, which page it maps and which table it points at. S2VM_SEED and S2VM_OPS choose the
+ * run.
  */
 #include "cmocka_all.h"
 
@@ -38,19 +39,19 @@ static uint32_t below(uint32_t limit)
 
 static struct rmap_entry random_entry(void)
 {
-	return (struct rmap_entry){ below(TABLES), (uint16_t)below(RMAP_ENTRIES) };
+	return (struct rmap_entry){below(TABLES), (uint16_t)below(RMAP_ENTRIES)};
 }
 
 static void step_add(struct rmap *map)
 {
 	struct rmap_entry at = random_entry();
-	struct file_page first = { below(FILES), below(PAGES) };
+	struct file_page first = {below(FILES), below(PAGES)};
 	unsigned limit = 1 + below(RMAP_ENTRIES - at.index);
 	unsigned count = 0;
 
 	while (count < limit && mapped[at.table][at.index + count].file == NONE) {
 		mapped[at.table][at.index + count] =
-			(struct file_page){ first.file, first.page + count };
+			(struct file_page){first.file, first.page + count};
 		count++;
 	}
 	if (count)
@@ -129,7 +130,8 @@ static void check_page(struct rmap *map, struct file_page page)
 	}
 	for (unsigned t = 0; t < TABLES; t++)
 		for (unsigned i = 0; i < RMAP_ENTRIES; i++)
-			expected += mapped[t][i].file == page.file && mapped[t][i].page == page.page;
+			expected +=
+				mapped[t][i].file == page.file && mapped[t][i].page == page.page;
 	assert_int_equal(count, expected);
 }
 
@@ -138,7 +140,7 @@ static void check_table(struct rmap *map, uint32_t table)
 	unsigned expected = 0;
 
 	for (uint16_t i = 0; i < RMAP_ENTRIES; i++) {
-		struct rmap_entry at = { table, i };
+		struct rmap_entry at = {table, i};
 
 		if (mapped[table][i].file == NONE)
 			continue;
@@ -158,7 +160,7 @@ static void check_owners(struct rmap *map, uint32_t table)
 		assert_int_equal(child[found[i].table][found[i].index], table);
 	for (uint32_t t = 0; t < TABLES; t++)
 		for (uint16_t i = 0; i < RMAP_ENTRIES; i++) {
-			struct rmap_entry parent = { t, i };
+			struct rmap_entry parent = {t, i};
 
 			expected += child[t][i] == table;
 			assert_int_equal(rmap_owner_holds(map, table, parent),
@@ -208,7 +210,7 @@ static void test_random_against_sets(void **state)
 		step(map);
 		if (op % 16)
 			continue;
-		check_page(map, (struct file_page){ below(FILES), below(PAGES + RMAP_ENTRIES) });
+		check_page(map, (struct file_page){below(FILES), below(PAGES + RMAP_ENTRIES)});
 		check_table(map, below(TABLES));
 		check_owners(map, below(TABLES));
 	}
@@ -217,7 +219,7 @@ static void test_random_against_sets(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_random_against_sets) };
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_random_against_sets)};
 
 	return cmocka_run_group_tests_name("rmap.random", tests, NULL, NULL);
 }

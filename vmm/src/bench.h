@@ -39,7 +39,8 @@ struct bench_series {
 	uint64_t faults_first;
 	uint64_t faults_later; /* the most that any later guest took */
 	uint64_t table_bytes;
-	uint64_t table_bytes_later; /* what one more guest adds */
+	uint64_t table_bytes_later; /* what one more guest adds before its first write */
+	uint64_t table_bytes_written; /* what one more guest adds by its end */
 	uint64_t kvm_shadow_pages;
 	uint64_t sec_page_tables_bytes;
 	struct ept_usage usage; /* tables by level; zero for one VM per guest */

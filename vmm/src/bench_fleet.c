@@ -193,9 +193,10 @@ static void summarize(struct bench *bench, struct bench_series *series)
 	if (guests == 1)
 		series->faults_later = series->faults_first;
 	series->table_bytes = series->points[guests - 1];
-	series->table_bytes_later =
-		guests > 1 ? (series->points[guests - 1] - series->points[0]) / (guests - 1) :
-			     series->points[0];
+	series->table_bytes_written = series->points[0];
+	if (guests > 1)
+		series->table_bytes_written =
+			(series->points[guests - 1] - series->points[0]) / (guests - 1);
 }
 
 /* ---- fleets ---- */
@@ -232,6 +233,7 @@ static bool run_guest(struct fleet *fleet, uint64_t argument, struct guest **gue
 static bool scan_guest(struct bench *bench, struct fleet *fleet, struct bench_series *series,
 		       uint64_t id, struct error *error)
 {
+	uint64_t before, after;
 	struct ept_usage usage;
 	struct guest *guest;
 
@@ -240,8 +242,13 @@ static bool scan_guest(struct bench *bench, struct fleet *fleet, struct bench_se
 	bench->samples[LAUNCH][id] = guest->first_result.ns - guest->launched.ns;
 	bench->samples[READ][id] = guest->marks[1].ns - guest->marks[0].ns;
 	note_faults(series, id, guest->marks[1].kvm_faults - guest->launched.kvm_faults);
+	before = id ? series->points[id - 1] : 0;
 	ept_usage(fleet->ept, &usage);
 	series->points[id] = report_table_bytes(&usage);
+	after = guest->tables_before_write ? guest->tables_before_write * EPT_PAGE_BYTES :
+					     series->points[id];
+	if (id && after - before > series->table_bytes_later)
+		series->table_bytes_later = after - before;
 	series->digest_ok = series->digest_ok && fold_matches(bench, guest->result);
 	progress_at(&bench->progress, ++bench->done);
 	return true;
@@ -311,14 +318,17 @@ static bool scan_vm(struct bench *bench, const struct host *host, struct baselin
 		    struct bench_series *series, uint64_t id, struct error *error)
 {
 	struct baseline_guest guest;
+	uint64_t bytes;
 
 	if (!baseline_run(host, &bench->file, &bench->scan, (unsigned)id, vm, &guest, error))
 		return false;
 	bench->samples[LAUNCH][id] = guest.launch_ns;
 	bench->samples[READ][id] = guest.read_ns;
 	note_faults(series, id, guest.faults);
-	series->points[id] = baseline_shadow_pages(*vm) * EPT_PAGE_BYTES +
-			     (id ? series->points[id - 1] : 0);
+	bytes = baseline_shadow_pages(*vm) * EPT_PAGE_BYTES;
+	series->points[id] = bytes + (id ? series->points[id - 1] : 0);
+	if (id && bytes > series->table_bytes_later)
+		series->table_bytes_later = bytes;
 	series->digest_ok = series->digest_ok && guest.exited &&
 			    fold_matches(bench, guest.result);
 	progress_at(&bench->progress, ++bench->done);

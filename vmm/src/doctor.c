@@ -112,7 +112,7 @@ static _Atomic uint64_t *leaf_entry(const struct doctor *doctor, struct fpa *at)
 		at->v = table.v + ept_entry_index(gpa, level) * sizeof(uint64_t);
 		if (level == 1)
 			return memory_at(&doctor->fleet->memory, *at);
-		table = ept_entry_target(&ept_format_npt,
+		table = ept_entry_target(gate_format(&doctor->fleet->gate),
 					 *(uint64_t *)memory_at(&doctor->fleet->memory, *at));
 	}
 }
@@ -123,7 +123,7 @@ static uint64_t leaf_for(const struct doctor *doctor, uint64_t page)
 	struct fpa window = doctor->fleet->memory.windows[doctor->fleet->file_number];
 
 	window.v += page * EPT_PAGE_BYTES;
-	return ept_entry_leaf(&ept_format_npt, window, EPT_READ);
+	return ept_entry_leaf(gate_format(&doctor->fleet->gate), window, EPT_READ);
 }
 
 static bool commit_leaf(const struct doctor *doctor, uint64_t page, struct error *error)

@@ -31,14 +31,11 @@ bool engine_choose(const struct host *host, enum engine wanted, enum engine *eng
 {
 	char reason[160];
 
-	if (wanted == ENGINE_AUTO || wanted == ENGINE_DIRECT) {
-		*engine = ENGINE_DIRECT;
+	if (wanted == ENGINE_AUTO)
+		wanted = host->vmx ? ENGINE_VMX : host->svm ? ENGINE_SVM : ENGINE_DIRECT;
+	*engine = wanted;
+	if (wanted == ENGINE_DIRECT || (wanted == ENGINE_SVM ? host->svm : host->vmx))
 		return true;
-	}
-	if (wanted == ENGINE_SVM ? host->svm : host->vmx)
-		return error_set(error, EXIT_HOST,
-				 "no %s here: this version of s2vm has no gate for it; use --engine direct",
-				 engine_name(wanted));
 	host_nested_reason(engine_name(wanted), reason, sizeof(reason));
 	return error_set(error, EXIT_HOST,
 			 "no %s here: %s; engine direct needs no nested virtualization",

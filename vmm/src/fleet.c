@@ -102,15 +102,14 @@ static bool create_memory(struct fleet *fleet, struct error *error)
 	if (!memory_create(&fleet->memory, &fleet->host, fleet->vm, gate_pages, tables,
 			   private_pages_for(config), error))
 		return false;
-	gate_create(&fleet->gate, config->engine, &fleet->host, &fleet->memory,
-		    config->guests + 1);
-	return set_shadow_limit(fleet, tables, error);
+	return gate_create(&fleet->gate, config->engine, &fleet->host, &fleet->memory, error) &&
+	       set_shadow_limit(fleet, tables, error);
 }
 
 static bool create_engine(struct fleet *fleet, struct error *error)
 {
 	struct ept_config config = {
-		.format = &ept_format_npt,
+		.format = gate_format(&fleet->gate),
 		.memory = {
 			.tables = fleet->memory.tables.mapping,
 			.tables_at = fleet->memory.tables.at,
@@ -364,12 +363,17 @@ static bool create_seats(struct fleet *fleet, struct error *error)
 
 static bool check_config(const struct fleet *fleet, struct error *error)
 {
+	const struct program *program = fleet->config.program;
 	unsigned limit = fleet->host.max_vcpus > 1 ? (unsigned)fleet->host.max_vcpus - 1 : 0;
 
 	if (fleet->config.guests > limit)
 		return error_set(error, EXIT_INPUT,
 				 "%u guests are too many for one fleet: this KVM has %d vCPUs for a VM, and the fleet needs one itself; use at most %u",
 				 fleet->config.guests, fleet->host.max_vcpus, limit);
+	if (fleet->config.engine != ENGINE_DIRECT && !program->machine_root.v)
+		return error_set(error, EXIT_INPUT,
+				 "%s brings no page tables of its own, which a machine needs: link it with the guest runtime, or use --engine direct",
+				 program->image.name);
 	return true;
 }
 
@@ -462,6 +466,7 @@ static bool prepare_guest(struct fleet *fleet, uint64_t argument, struct guest *
 	struct gate_start start = {
 		.entry = program->entry,
 		.stack = program->stack_end,
+		.machine_root = program->machine_root,
 		.arguments = { id, S2VM_FILE_BASE, fleet->config.file->bytes, argument,
 			       seed_of(id) },
 	};

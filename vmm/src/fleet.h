@@ -73,6 +73,7 @@ struct guest {
 	struct guest_mark first_result;
 	struct guest_mark marks[S2VM_MARKS];
 	struct guest_fault_times write_faults;
+	uint64_t tables_before_write; /* in use in the whole fleet when its first write faulted */
 	char report[512]; /* what it did wrong, where, and its registers */
 	/* The last fault that changed nothing, to notice one that does not go away. */
 	struct gpa idle_gpa;

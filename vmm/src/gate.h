@@ -20,13 +20,15 @@
 
 enum engine { ENGINE_AUTO, ENGINE_DIRECT, ENGINE_SVM, ENGINE_VMX };
 
+struct gate_ops;
+
 /* What all vCPUs of a fleet have in common. */
 struct gate {
 	enum engine engine;
+	const struct gate_ops *ops;
 	const struct host *host;
 	struct memory *memory;
-	struct fpa service_root; /* tables of a vCPU that runs no guest, only edits */
-	unsigned vcpus;
+	struct fpa service_root; /* the gate's own address space */
 };
 
 /* One vCPU, as its gate knows it. */
@@ -35,8 +37,8 @@ struct gate_vcpu {
 	int fd;
 	unsigned index;
 	struct kvm_run *run;
-	unsigned char *page; /* its gate page: what it reports lies there, out of guests' reach */
-	bool used;	     /* a guest has run on it: it has registers to forget */
+	bool used;     /* a guest has run on it: it has registers to forget */
+	bool entered;  /* vmx: the guest was launched, and is resumed from now on */
 };
 
 /* Registers that a guest starts with. All others are 0. */
@@ -44,6 +46,7 @@ struct gate_start {
 	struct fpa root;
 	struct gpa entry;
 	struct gpa stack;
+	struct gpa machine_root; /* svm, vmx: where the program's own stage-1 tables are */
 	uint64_t arguments[5]; /* rdi, rsi, rdx, rcx, r8 */
 };
 
@@ -55,6 +58,7 @@ enum gate_exit_kind {
 	GATE_EXIT_INTERRUPTED, /* a signal, or somebody set immediate_exit */
 	GATE_EXIT_BAD_ADDRESS, /* KVM could not reach memory behind an address: EFAULT */
 	GATE_EXIT_HOST,	       /* KVM ended the vCPU */
+	GATE_EXIT_SERVED,      /* the gate has dealt with it; gate_run() does not return it */
 };
 
 struct gate_exit {
@@ -81,11 +85,17 @@ bool engine_choose(const struct host *host, enum engine wanted, enum engine *eng
 /* Pages of gate memory that a fleet of @vcpus with @bytes of tables needs. */
 uint64_t gate_memory_pages(uint64_t vcpus, uint64_t table_bytes);
 
-/* Builds the gate's code and tables in gate memory, which must not have been used yet. */
-void gate_create(struct gate *gate, enum engine engine, const struct host *host,
-		 struct memory *memory, unsigned vcpus);
+/*
+ * Builds the gate's code and tables in gate memory, which must not have been used yet. False with
+ * @error if the host lacks what the engine needs.
+ */
+bool gate_create(struct gate *gate, enum engine engine, const struct host *host,
+		 struct memory *memory, struct error *error);
 
-/* The entry that every root of the engine's has, for the gate. */
+/* The format of the engine's tables. */
+const struct ept_format *gate_format(const struct gate *gate);
+
+/* The entry that every root of the engine's has, for the gate; 0 for none. */
 void gate_root_entry(const struct gate *gate, unsigned *index, uint64_t *entry);
 
 /* One past the highest guest-physical address that guests of this engine can use. */

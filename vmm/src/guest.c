@@ -114,6 +114,7 @@ static bool serve(struct guest *guest, const struct gate_exit *exit)
 	case GATE_EXIT_BAD_ADDRESS:
 		return serve_bad_address(guest, exit);
 	case GATE_EXIT_HOST:
+	case GATE_EXIT_SERVED:
 		break;
 	}
 	return guest_end(guest, GUEST_FAULT, "%s", exit->text);

@@ -102,6 +102,22 @@ static bool plan_segment(struct program *program, const GElf_Phdr *segment, cons
 	return add_region(program, start, end - start, rights_of(segment->p_flags), path, error);
 }
 
+/* The program's note, if it has one: s2vm/guest_abi.h. */
+static void read_note(struct program *program, Elf *elf, const GElf_Phdr *segment)
+{
+	Elf_Data *data = elf_getdata_rawchunk(elf, (int64_t)segment->p_offset, segment->p_filesz,
+					      ELF_T_NHDR);
+	size_t at = 0, name, description;
+	GElf_Nhdr note;
+
+	while (data && (at = gelf_getnote(data, at, &note, &name, &description)) > 0)
+		if (note.n_type == S2VM_NOTE_MACHINE_ROOT && note.n_descsz == sizeof(uint64_t) &&
+		    note.n_namesz == sizeof(S2VM_NOTE_NAME) &&
+		    memcmp((char *)data->d_buf + name, S2VM_NOTE_NAME, sizeof(S2VM_NOTE_NAME)) == 0)
+			memcpy(&program->machine_root.v, (char *)data->d_buf + description,
+			       sizeof(uint64_t));
+}
+
 static bool plan(struct program *program, Elf *elf, const char *path, struct error *error)
 {
 	GElf_Ehdr header;
@@ -123,6 +139,8 @@ static bool plan(struct program *program, Elf *elf, const char *path, struct err
 
 		if (!gelf_getphdr(elf, (int)i, &segment))
 			return error_set(error, EXIT_INPUT, "%s: %s", path, elf_errmsg(-1));
+		if (segment.p_type == PT_NOTE)
+			read_note(program, elf, &segment);
 		if (segment.p_type == PT_LOAD && segment.p_memsz &&
 		    !plan_segment(program, &segment, path, error))
 			return false;
@@ -221,15 +239,35 @@ bool program_load(struct program *program, const char *name, struct error *error
 	return loaded;
 }
 
+/* Stage-1 tables as the guest runtime has them: 512 GiB by large pages, accessed and dirty. */
+static void write_identity(struct program *program)
+{
+	uint64_t *root = (uint64_t *)image_at(program, program->machine_root.v);
+	uint64_t *pdpt = root + EPT_ENTRIES;
+
+	root[0] = (program->machine_root.v + EPT_PAGE_BYTES) | 0x27;
+	for (uint64_t gib = 0; gib < EPT_ENTRIES; gib++)
+		pdpt[gib] = gib << 30 | 0xe7;
+}
+
 bool program_from_code(struct program *program, const void *code, size_t bytes,
 		       struct error *error)
 {
-	*program = (struct program){ .image.fd = -1, .entry = { S2VM_PROGRAM_BASE } };
+	uint64_t tables = S2VM_PROGRAM_BASE + page_up(bytes);
+
+	*program = (struct program){
+		.image.fd = -1,
+		.entry = { S2VM_PROGRAM_BASE },
+		.machine_root = { tables },
+	};
 	if (!add_region(program, S2VM_PROGRAM_BASE, page_up(bytes), EPT_READ | EPT_EXEC, "code",
+			error) ||
+	    !add_region(program, tables, 2 * EPT_PAGE_BYTES, EPT_READ | EPT_WRITE, "code",
 			error) ||
 	    !make_image(program, "code", error))
 		return false;
 	memcpy(program->image.mapping, code, bytes);
+	write_identity(program);
 	if (!memfile_seal(&program->image, error)) {
 		program_unload(program);
 		return false;

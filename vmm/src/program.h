@@ -16,6 +16,7 @@ struct program {
 	struct memfile image;
 	struct gpa entry;
 	struct gpa stack_end;
+	struct gpa machine_root; /* its own stage-1 tables, for svm and vmx; 0 if it has none */
 	/* What to map of the image; first.file is to be filled in by who maps. */
 	struct ept_region regions[PROGRAM_SEGMENTS + 1];
 	unsigned region_count;
@@ -24,7 +25,10 @@ struct program {
 /* @name is the name of a program that comes with s2vm, or a path with a slash in it. */
 bool program_load(struct program *program, const char *name, struct error *error);
 
-/* A program of @bytes machine code at @code, which run from their first byte. */
+/*
+ * A program of @bytes machine code at @code, which run from their first byte, with stage-1 tables that
+ * show guest-physical memory as it is.
+ */
 bool program_from_code(struct program *program, const void *code, size_t bytes,
 		       struct error *error);
 

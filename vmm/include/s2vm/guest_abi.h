@@ -17,11 +17,21 @@
  * The memory file has at least one byte. Its last page is filled up with zeros, and can be written
  * as a whole.
  *
+ * Under the direct engine it runs at CPL 3, and guest-virtual addresses are guest-physical ones. Under
+ * svm and vmx it is a machine of its own: it starts in 64-bit mode at CPL 0, with the stage-1 tables
+ * that it brings itself, without interrupts and without descriptor tables. It names its PML4 in an
+ * ELF note. The tables must be in writable memory and should have their accessed and dirty bits set:
+ * processors that walk them may write to them.
+ *
  * A call to s2vm is `out %al, $S2VM_CALL_PORT` with the function's number in rax and its arguments
  * in rdi, rsi, rdx and r10. The result comes back in rax; every other register is preserved.
  */
 #ifndef S2VM_GUEST_ABI_H
 #define S2VM_GUEST_ABI_H
+
+/* The ELF note of a program that can be a machine; its description is the PML4's address, 8 bytes. */
+#define S2VM_NOTE_NAME	       "s2vm"
+#define S2VM_NOTE_MACHINE_ROOT 1
 
 /* The one I/O port that a guest may use. */
 #define S2VM_CALL_PORT 0xe0

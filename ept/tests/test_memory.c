@@ -1,0 +1,520 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Memory that runs out, at every place where it can: the VMM's own, allocation by allocation, table
+ * pages, and private pages. S10: an operation that fails changes nothing; and it succeeds when
+ * there is memory again. Each scenario is prepared anew for each failure.
+ */
+#include "port.h"
+
+#include <string.h>
+
+#include "failing_alloc.h"
+
+#define AT	(UINT64_C(4) * GIB1)
+#define BIG	(UINT64_C(16) * GIB1)
+#define HOLE	(AT + 16 * MIB2)
+#define SPAN	(4 * MIB2)
+#define BALLAST 8
+#define GUESTS	3
+
+struct scene {
+	struct world *world;
+	uint32_t file;
+	uint32_t big;
+	struct guest *guests[GUESTS]; /* the operation is the first one's */
+	struct ept_space *made;	      /* by the operation */
+};
+
+struct scenario {
+	const char *name;
+	void (*prepare)(struct scene *scene);
+	enum ept_status (*begin)(struct scene *scene, struct ept_change *change);
+};
+
+static uint64_t stamp(const struct scene *scene, uint64_t page)
+{
+	return world_stamp(scene->file, page, 0);
+}
+
+static void join(struct scene *scene, unsigned number)
+{
+	scene->guests[number] = guest_create(scene->world, 0, true);
+	guest_must_map(scene->guests[number], AT, SPAN, scene->file, 0, RWX);
+	guest_must_map(scene->guests[number], BIG, GIB1, scene->big, 0, RX);
+}
+
+static void prepare_nothing(struct scene *scene)
+{
+	join(scene, 0);
+}
+
+static void prepare_index(struct scene *scene)
+{
+	join(scene, 0);
+	join(scene, 1);
+	guest_must_read(scene->guests[1], AT, stamp(scene, 0));
+	guest_must_read(scene->guests[1], BIG, world_stamp(scene->big, 0, 0));
+}
+
+static void prepare_indexed(struct scene *scene)
+{
+	prepare_index(scene);
+	guest_must_read(scene->guests[0], AT, stamp(scene, 0));
+}
+
+static void prepare_clone(struct scene *scene)
+{
+	join(scene, 0);
+	for (unsigned i = 0; i < 4; i++)
+		guest_must_write(scene->guests[0], AT + i * MIB2, i);
+	scene->guests[1] = guest_must_clone(scene->guests[0]);
+}
+
+/* Tables of its own, with a page that a clone maps too. */
+static void prepare_page(struct scene *scene)
+{
+	prepare_clone(scene);
+	guest_must_write(scene->guests[0], AT + KIB4, 5);
+}
+
+static void prepare_own(struct scene *scene)
+{
+	join(scene, 0);
+	for (unsigned i = 0; i < 4; i++)
+		guest_must_write(scene->guests[0], AT + i * MIB2, i);
+}
+
+static void prepare_frozen(struct scene *scene)
+{
+	prepare_own(scene);
+	guest_freeze(scene->guests[0]);
+	scene->guests[1] = scene->guests[0];
+	scene->guests[0] = guest_must_clone(scene->guests[1]);
+	guest_must_write(scene->guests[0], AT, 9);
+	guest_unmap(scene->guests[0], AT + MIB2, MIB2);
+}
+
+static void prepare_quarantine(struct scene *scene)
+{
+	prepare_own(scene);
+	join(scene, 1);
+	guest_must_read(scene->guests[1], AT, stamp(scene, 0));
+	guest_unmap(scene->guests[0], AT, SPAN);
+}
+
+static enum ept_status begin_read(struct scene *scene, struct ept_change *change)
+{
+	struct gpa gpa = {AT};
+
+	return ept_space_fault(scene->guests[0]->space, gpa, EPT_READ, change);
+}
+
+static enum ept_status begin_read_big(struct scene *scene, struct ept_change *change)
+{
+	struct gpa gpa = {BIG + 7 * MIB2};
+
+	return ept_space_fault(scene->guests[0]->space, gpa, EPT_READ, change);
+}
+
+static enum ept_status begin_write(struct scene *scene, struct ept_change *change)
+{
+	struct gpa gpa = {AT};
+
+	return ept_space_fault(scene->guests[0]->space, gpa, EPT_WRITE, change);
+}
+
+static enum ept_status begin_map(struct scene *scene, struct ept_change *change)
+{
+	struct ept_region region = region_of(HOLE, MIB2 + KIB4, scene->file, 0, RWX);
+
+	return ept_space_map(scene->guests[0]->space, &region, change);
+}
+
+static enum ept_status begin_unmap(struct scene *scene, struct ept_change *change)
+{
+	struct gpa start = {AT + 5 * KIB4};
+
+	return ept_space_unmap(scene->guests[0]->space, start, 3 * MIB2, change);
+}
+
+static enum ept_status begin_protect(struct scene *scene, struct ept_change *change)
+{
+	struct gpa start = {AT + 5 * KIB4};
+
+	return ept_space_protect(scene->guests[0]->space, start, 3 * MIB2, EPT_READ, change);
+}
+
+static enum ept_status begin_clone(struct scene *scene, struct ept_change *change)
+{
+	return ept_space_clone(scene->guests[0]->space, &scene->made, change);
+}
+
+static enum ept_status begin_freeze(struct scene *scene, struct ept_change *change)
+{
+	return ept_space_freeze(scene->guests[0]->space, change);
+}
+
+static enum ept_status begin_reset(struct scene *scene, struct ept_change *change)
+{
+	return ept_space_reset(scene->guests[0]->space, change);
+}
+
+static enum ept_status begin_scrub(struct scene *scene, struct ept_change *change)
+{
+	return ept_scrub(scene->world->ept, 4, change);
+}
+
+static const struct scenario scenarios[] = {
+	{"read, nothing there", prepare_nothing, begin_read},
+	{"write, nothing there", prepare_nothing, begin_write},
+	{"read, in the index", prepare_index, begin_read},
+	{"read below a table in the index", prepare_index, begin_read_big},
+	{"write, in the index", prepare_index, begin_write},
+	{"write to a table from the index", prepare_indexed, begin_write},
+	{"write after cloning", prepare_clone, begin_write},
+	{"write to a shared page", prepare_page, begin_write},
+	{"map after cloning", prepare_clone, begin_map},
+	{"map beside tables of its own", prepare_own, begin_map},
+	{"unmap of a part after cloning", prepare_clone, begin_unmap},
+	{"unmap of a part of what is its own", prepare_own, begin_unmap},
+	{"unmap of a part of what is in the index", prepare_indexed, begin_unmap},
+	{"protect after cloning", prepare_clone, begin_protect},
+	{"protect what is its own", prepare_own, begin_protect},
+	{"clone", prepare_own, begin_clone},
+	{"clone again", prepare_clone, begin_clone},
+	{"freeze", prepare_own, begin_freeze},
+	{"reset", prepare_frozen, begin_reset},
+	{"scrub", prepare_quarantine, begin_scrub},
+};
+
+#define SCENARIOS (sizeof(scenarios) / sizeof(*scenarios))
+
+static const uint64_t places[] = {
+	AT,
+	AT + KIB4,
+	AT + 5 * KIB4,
+	AT + MIB2,
+	BIG,
+	AT + 2 * MIB2,
+	AT + 3 * MIB2,
+	AT + 4 * MIB2 - KIB4,
+	HOLE,
+	BIG + 7 * MIB2,
+	AT + 3 * MIB2 + 5 * KIB4,
+};
+
+#define PLACES (sizeof(places) / sizeof(*places))
+
+struct place {
+	bool mapped;
+	bool present;
+	struct fpa page;
+	unsigned rights;
+	unsigned region_rights;
+};
+
+struct snapshot {
+	struct place places[GUESTS][PLACES];
+	struct ept_usage usage;
+};
+
+static void snapshot_place(struct guest *guest, uint64_t gpa, struct place *place)
+{
+	struct gpa at = {gpa};
+	struct ept_region region;
+
+	place->mapped = ept_space_region(guest->space, at, &region);
+	place->region_rights = place->mapped ? region.rights : 0;
+	place->present = ept_space_translate(guest->space, at, &place->page, &place->rights);
+	if (!place->present) {
+		place->page.v = 0;
+		place->rights = 0;
+	}
+}
+
+static void snapshot_take(const struct scene *scene, struct snapshot *snapshot)
+{
+	memset(snapshot, 0, sizeof(*snapshot));
+	for (unsigned g = 0; g < GUESTS; g++)
+		for (unsigned p = 0; scene->guests[g] && p < PLACES; p++)
+			snapshot_place(scene->guests[g], places[p], &snapshot->places[g][p]);
+	ept_usage(scene->world->ept, &snapshot->usage);
+}
+
+static bool place_equal(const struct place *a, const struct place *b, unsigned rights)
+{
+	return a->mapped == b->mapped && a->present == b->present && a->page.v == b->page.v &&
+	       (a->rights & rights) == (b->rights & rights) && a->region_rights == b->region_rights;
+}
+
+/*
+ * After a first step an operation that fails may have given the guest tables of its own, and the
+ * right to write comes back with the next fault; before it nothing at all differs.
+ */
+static void require_unchanged(const struct scene *scene, const struct snapshot *before, bool begun)
+{
+	struct snapshot now;
+
+	snapshot_take(scene, &now);
+	for (unsigned g = 0; g < GUESTS; g++)
+		for (unsigned p = 0; p < PLACES; p++)
+			if (!place_equal(&before->places[g][p], &now.places[g][p],
+					 begun ? RX : RWX))
+				port_fail(scene->world, "S10: %#llx of guest %u changed",
+					  (unsigned long long)places[p], g);
+	if (!begun && memcmp(&before->usage, &now.usage, sizeof(now.usage)))
+		port_fail(scene->world, "S10: what is in use changed");
+	world_check(scene->world);
+}
+
+static const char *scenario_name;
+
+static const char *describe(void)
+{
+	return scenario_name;
+}
+
+/*
+ * A guest of another domain with @count leaf tables: it brings the reverse map's pools to the size
+ * at which the operation makes them grow.
+ */
+static void add_filler(struct scene *scene, unsigned count)
+{
+	struct guest *filler = guest_create(scene->world, 7, true);
+
+	guest_must_map(filler, 0, GIB1, scene->big, 0, RX);
+	for (unsigned i = 0; i < count; i++)
+		guest_must_read(filler, i * MIB2, world_stamp(scene->big, i * EPT_ENTRIES, 0));
+}
+
+static void scene_create(struct scene *scene, const struct scenario *scenario, const void *format,
+			 uint32_t tables, uint32_t pages, unsigned filler)
+{
+	struct world_options options = world_defaults(format);
+
+	memset(scene, 0, sizeof(*scene));
+	options.tables = tables;
+	options.pages = pages;
+	scene->world = world_create(&options);
+	scenario_name = scenario->name;
+	scene->world->describe = describe;
+	scene->world->check_every = 0;
+	scene->file = world_file(scene->world, SPAN / KIB4, false);
+	scene->big = world_file(scene->world, GIB1 / KIB4, false);
+	if (filler)
+		add_filler(scene, filler);
+	scenario->prepare(scene);
+}
+
+static void scene_destroy(struct scene *scene)
+{
+	world_check(scene->world);
+	if (scene->made)
+		ept_space_destroy(scene->made);
+	world_destroy(scene->world);
+}
+
+/* The operation, with no memory for the engine's @k-th allocation if @k is not 0. */
+static enum ept_status operate(struct scene *scene, const struct scenario *scenario, unsigned k,
+			       unsigned *steps)
+{
+	struct ept_change change = {0};
+	struct tally tally = {0};
+	enum ept_status status;
+
+	if (k)
+		failing_alloc_arm(k);
+	status = scenario->begin(scene, &change);
+	if (status == EPT_OK) {
+		do {
+			failing_alloc_pause();
+			world_commit(scene->world, &change, &tally);
+			if (k)
+				failing_alloc_resume();
+			status = ept_change_finish(&change);
+		} while (status == EPT_MORE);
+	}
+	failing_alloc_pause();
+	ept_change_free(&change);
+	*steps = tally.steps;
+	return status;
+}
+
+/* Whether the @k-th allocation was reached. */
+static bool fail_allocation(const struct scenario *scenario, const void *format, unsigned filler,
+			    unsigned k)
+{
+	struct snapshot before;
+	enum ept_status status;
+	struct scene scene;
+	unsigned steps;
+	bool failed;
+
+	scene_create(&scene, scenario, format, 512, 64, filler);
+	snapshot_take(&scene, &before);
+	status = operate(&scene, scenario, k, &steps);
+	failed = failing_alloc_disarm();
+	if (status == EPT_NO_MEMORY) {
+		require_unchanged(&scene, &before, steps > 0);
+		status = operate(&scene, scenario, 0, &steps);
+	}
+	if (status != EPT_OK)
+		port_fail(scene.world, "allocation %u: '%s'", k, ept_status_text(status));
+	scene_destroy(&scene);
+	return failed;
+}
+
+static void S10_every_allocation_fails(void **state)
+{
+	static const unsigned fillers[] = {0, 54, 57, 59, 60, 61, 62, 63};
+
+	for (unsigned s = 0; s < SCENARIOS; s++)
+		for (unsigned f = 0; f < sizeof(fillers) / sizeof(*fillers); f++)
+			for (unsigned k = 1; fail_allocation(&scenarios[s], *state, fillers[f], k);
+			     k++)
+				assert_true(k < 200);
+}
+
+/* How many tables and pages a scenario's preparation leaves in use or in quarantine. */
+static void count_use(const struct scenario *scenario, const void *format, uint32_t *tables,
+		      uint32_t *pages)
+{
+	struct ept_usage usage;
+	struct scene scene;
+
+	scene_create(&scene, scenario, format, 512, 64, 0);
+	ept_usage(scene.world->ept, &usage);
+	*tables = (uint32_t)usage.tables_quarantined;
+	for (unsigned level = 1; level <= EPT_ROOT_LEVEL; level++)
+		*tables += (uint32_t)usage.tables[level];
+	*pages = (uint32_t)(usage.pages + usage.pages_quarantined);
+	scene_destroy(&scene);
+}
+
+/* Whether the operation fails with @spare tables to spare; it must succeed with more. */
+static bool fail_table(const struct scenario *scenario, const void *format, uint32_t used,
+		       unsigned spare)
+{
+	struct guest *ballast[BALLAST] = {NULL};
+	struct snapshot before;
+	enum ept_status status;
+	struct scene scene;
+	unsigned steps;
+	bool failed;
+
+	scene_create(&scene, scenario, format, used + BALLAST, 64, 0);
+	/* An empty guest takes one table, its root, and gives it back at its end. */
+	for (unsigned i = spare; i < BALLAST; i++)
+		ballast[i] = guest_create(scene.world, 9, true);
+	snapshot_take(&scene, &before);
+	status = operate(&scene, scenario, 0, &steps);
+	failed = status == EPT_NO_TABLE;
+	if (failed)
+		require_unchanged(&scene, &before, steps > 0);
+	for (unsigned i = spare; i < BALLAST; i++)
+		guest_destroy(ballast[i]);
+	world_scrub_all(scene.world);
+	if (failed)
+		status = operate(&scene, scenario, 0, &steps);
+	if (status != EPT_OK)
+		port_fail(scene.world, "%u tables to spare: '%s'", spare, ept_status_text(status));
+	scene_destroy(&scene);
+	return failed;
+}
+
+static void S10_tables_run_out(void **state)
+{
+	for (unsigned s = 0; s < SCENARIOS; s++) {
+		uint32_t tables, pages;
+		unsigned spare = 0;
+
+		count_use(&scenarios[s], *state, &tables, &pages);
+		while (fail_table(&scenarios[s], *state, tables, spare))
+			assert_true(++spare <= BALLAST);
+	}
+}
+
+/* The same for the one page that a write needs. */
+static void fail_page(const struct scenario *scenario, const void *format, uint32_t used)
+{
+	struct snapshot before;
+	enum ept_status status;
+	struct guest *ballast;
+	struct scene scene;
+	unsigned steps;
+
+	scene_create(&scene, scenario, format, 512, used + 1, 0);
+	ballast = guest_create(scene.world, 9, true);
+	guest_must_map(ballast, AT, KIB4, scene.file, 0, RW);
+	guest_must_write(ballast, AT, 1);
+	snapshot_take(&scene, &before);
+	status = operate(&scene, scenario, 0, &steps);
+	if (scenario->begin == begin_write && status != EPT_NO_PAGE)
+		port_fail(scene.world, "a write without a page: '%s'", ept_status_text(status));
+	if (status == EPT_NO_PAGE)
+		require_unchanged(&scene, &before, steps > 0);
+	guest_destroy(ballast);
+	world_scrub_all(scene.world);
+	if (status == EPT_NO_PAGE)
+		status = operate(&scene, scenario, 0, &steps);
+	if (status != EPT_OK)
+		port_fail(scene.world, "with a page: '%s'", ept_status_text(status));
+	scene_destroy(&scene);
+}
+
+static void S10_pages_run_out(void **state)
+{
+	for (unsigned s = 0; s < SCENARIOS; s++) {
+		uint32_t tables, pages;
+
+		count_use(&scenarios[s], *state, &tables, &pages);
+		fail_page(&scenarios[s], *state, pages);
+	}
+}
+
+/* Engine and spaces come into being whole or not at all. */
+static void S10_creation_fails(void **state)
+{
+	static uint64_t memory[8 * EPT_ENTRIES] __attribute__((aligned(EPT_PAGE_BYTES)));
+	const struct ept_space_options options = {.domain = 0, .sharing = true};
+	struct ept_config config = {
+		.format = *state,
+		.memory = {.tables = memory,
+			   .tables_at = {GIB1},
+			   .table_count = 8,
+			   .pages_at = {2 * GIB1},
+			   .page_count = 8},
+		.share_levels = EPT_SHARE_ALL,
+	};
+	struct ept_space *space = NULL;
+	struct ept *ept = NULL;
+
+	for (unsigned k = 1; !ept; k++) {
+		failing_alloc_arm(k);
+		ept = ept_create(&config);
+		assert_int_equal(failing_alloc_disarm(), ept == NULL);
+	}
+	failing_alloc_arm(1);
+	assert_int_equal(ept_space_create(ept, &options, &space), EPT_NO_MEMORY);
+	failing_alloc_disarm();
+	assert_int_equal(ept_check(ept, NULL, NULL), 0);
+	assert_int_equal(ept_space_create(ept, &options, &space), EPT_OK);
+	failing_alloc_arm(1);
+	assert_int_equal(ept_check(ept, NULL, NULL), 1);
+	failing_alloc_disarm();
+	ept_space_destroy(space);
+	ept_destroy(ept);
+	memset(memory, 0, sizeof(memory));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		EACH_FORMAT(S10_every_allocation_fails),
+		EACH_FORMAT(S10_tables_run_out),
+		EACH_FORMAT(S10_pages_run_out),
+		EACH_FORMAT(S10_creation_fails),
+	};
+
+	return cmocka_run_group_tests_name("ept.memory", tests, NULL, NULL);
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+/* What the engines' gates have in common: the window, the code page, chains of edits. */
+#ifndef VMM_GATE_INTERNAL_H
+#define VMM_GATE_INTERNAL_H
+
+#include "gate.h"
+#include "gate_code.h"
+
+extern const unsigned char gate_code[], gate_code_end[];
+extern const unsigned char gate_chain_end[], gate_root_chain_end[], gate_invept_chain_end[];
+extern const unsigned char gate_svm_enter[];
+extern const unsigned char gate_vmx_begin[], gate_vmx_write_end[];
+extern const unsigned char gate_vmx_launch[], gate_vmx_resume[], gate_vmx_exit[];
+
+/*
+ * The window through which a gate sees its code, its vCPUs' pages and all table pages: this base
+ * plus their fleet-physical address. It is the last entry of the lower half of a root.
+ */
+#define GATE_WINDOW_INDEX 255u
+#define GATE_WINDOW	  ((uint64_t)GATE_WINDOW_INDEX << 39)
+
+/* The first pages of gate memory. After them come the window's page directories. */
+enum gate_page {
+	GATE_PAGE_CODE,
+	GATE_PAGE_IDT,
+	GATE_PAGE_GDT,
+	GATE_PAGE_SERVICE_ROOT,
+	GATE_PAGE_WINDOW_PDPT,
+	GATE_PAGE_WINDOW_PT, /* of the first 2 MiB, where code is */
+	GATE_PAGE_COMMON,    /* the engine's own: permission maps */
+	GATE_PAGE_WINDOW_PD = GATE_PAGE_COMMON + 5, /* one for each GiB of gate and tables */
+};
+
+/* Each vCPU has three pages: the gate's, and two that the engine gives a meaning. */
+#define GATE_VCPU_PAGES 3
+
+/* Selectors, which are indexes into the GDT. */
+#define SELECTOR_GATE_CODE  0x08
+#define SELECTOR_GATE_DATA  0x10
+#define SELECTOR_GUEST_CODE 0x1b
+#define SELECTOR_GUEST_DATA 0x23
+#define SELECTOR_TSS	    0x28
+
+/* The gate's page of a vCPU: its TSS with the port bitmap, lists for chains, and a stack. */
+struct gate_page_layout {
+	uint8_t tss[104];
+	uint8_t ports[0x100 / 8]; /* ports beyond are beyond the TSS's limit, and refused */
+	uint8_t ports_end;	  /* all ones, as the processor wants it */
+	uint8_t unused[0x100 - 104 - 0x100 / 8 - 1];
+	uint64_t report[GATE_VMX_REPORT_BYTES / 8 + 2];
+	uint64_t list[2 * GATE_CHAIN_EDITS + 8];
+	uint8_t stack[0x1000 - 0x100 - 8 * (GATE_VMX_REPORT_BYTES / 8 + 2) -
+		      8 * (2 * GATE_CHAIN_EDITS + 8)];
+};
+
+_Static_assert(sizeof(struct gate_page_layout) == EPT_PAGE_BYTES, "a gate page is one page");
+
+/* One engine's part of the interface in gate.h. */
+struct gate_ops {
+	const struct ept_format *format;
+	uint64_t gpa_end;
+	/* Writes what all vCPUs have in common into the pages from GATE_PAGE_COMMON on. */
+	bool (*create)(struct gate *gate, struct error *error);
+	/* Sets what a new vCPU needs before it can run a guest. */
+	bool (*prepare)(struct gate_vcpu *vcpu, struct error *error);
+	bool (*start)(struct gate_vcpu *vcpu, const struct gate_start *start, struct error *error);
+	/* Says what a KVM_EXIT_IO at a port of the gate's means. */
+	void (*decode)(struct gate_vcpu *vcpu, struct gate_exit *exit);
+	/* Puts what follows the edits on the list, if there is a root; returns the chain's end. */
+	const unsigned char *(*finish_list)(struct gate_vcpu *vcpu, const struct fpa *root,
+					    uint64_t *list_end);
+	/* Sets the registers with which the vCPU goes back to its guest after a chain. */
+	void (*go_back)(struct gate_vcpu *vcpu, struct kvm_regs *registers);
+	void (*registers)(const struct gate_vcpu *vcpu, const struct gate_exit *exit,
+			  struct kvm_regs *registers);
+};
+
+extern const struct gate_ops gate_direct_ops, gate_svm_ops, gate_vmx_ops;
+
+/* Where the gate sees fleet-physical memory. */
+static inline uint64_t gate_window(uint64_t fleet_physical)
+{
+	return GATE_WINDOW + fleet_physical;
+}
+
+/* Where a label of the gate's code is for the gate. */
+static inline uint64_t gate_label(const unsigned char *label)
+{
+	return gate_window(GATE_PAGE_CODE * EPT_PAGE_BYTES) + (uint64_t)(label - gate_code);
+}
+
+/* Fleet-physical address of the vCPU's page @which, and where the VMM sees it. */
+uint64_t gate_vcpu_at(const struct gate_vcpu *vcpu, unsigned which);
+void *gate_vcpu_memory(const struct gate_vcpu *vcpu, unsigned which);
+
+/* Page @page of gate memory, as the VMM sees it. */
+void *gate_memory(const struct gate *gate, uint64_t page);
+
+static inline struct gate_page_layout *gate_layout(const struct gate_vcpu *vcpu)
+{
+	return gate_vcpu_memory(vcpu, 0);
+}
+
+/*
+ * 64-bit mode for the gate or, under the direct engine, for a guest: paging with @root, write
+ * protection, no-execute and SSE; no system calls, no alignment checks, no PCIDs, no global pages:
+ * nothing that would outlive a change of tables.
+ */
+bool gate_set_sregs(struct gate_vcpu *vcpu, struct fpa root, unsigned code, unsigned data,
+		    uint64_t more_efer, uint64_t more_cr4, struct error *error);
+
+/* A guest's general registers at its start, as s2vm/guest_abi.h has them. */
+struct kvm_regs gate_first_registers(const struct gate_start *start);
+
+/* Sets a register of the vCPU's model-specific ones. */
+bool gate_set_msr(struct gate_vcpu *vcpu, uint32_t index, uint64_t value, struct error *error);
+
+/* Runs the gate from @rip with @rsp until a chain is done; all other registers are lost. */
+bool gate_run_chain(struct gate_vcpu *vcpu, uint64_t rip, uint64_t rsp, struct error *error);
+
+/* The port that the vCPU's last exit was about. */
+static inline unsigned gate_port(const struct gate_vcpu *vcpu)
+{
+	return vcpu->run->io.port;
+}
+
+/* machine.c: answers a CPUID instruction of a guest that is a machine, by the list of what it may see. */
+void machine_cpuid(const struct host *host, struct kvm_regs *registers);
+
+#endif

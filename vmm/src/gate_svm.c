@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The svm engine: the engine's tables are the nested tables (NPT) of a guest hypervisor, which is the
+ * gate, and a guest is a machine of its own under it. KVM runs the nested guest and shadows the
+ * tables.
+ *
+ * References: AMD APM Vol. 2, chapter "Secure Virtual Machine", and Appendix B, "VMCB layout".
+ */
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "gate_internal.h"
+#include "s2vm/guest_abi.h"
+
+/* Pages of GATE_PAGE_COMMON. */
+#define IOPM_PAGE   GATE_PAGE_COMMON
+#define IOPM_PAGES  3
+#define MSRPM_PAGE  (GATE_PAGE_COMMON + IOPM_PAGES)
+#define MSRPM_PAGES 2
+
+/* Pages of a vCPU. */
+enum { PAGE_GATE, PAGE_VMCB, PAGE_HOST_SAVE };
+
+#define EFER_SVME      (UINT64_C(1) << 12)
+#define MSR_HOST_SAVE  0xc0010117u
+#define EXIT_INVALID   UINT64_MAX
+#define CPUID_BYTES    2 /* of the instruction: without next-RIP saving it is stepped by hand */
+
+enum svm_exit {
+	SVM_EXIT_CPUID = 0x72,
+	SVM_EXIT_HLT = 0x78,
+	SVM_EXIT_IO = 0x7b,
+	SVM_EXIT_MSR = 0x7c,
+	SVM_EXIT_SHUTDOWN = 0x7f,
+	SVM_EXIT_VMRUN = 0x80,
+	SVM_EXIT_LAST_SVM = 0x86, /* VMRUN to SKINIT */
+	SVM_EXIT_NPF = 0x400,
+};
+
+struct vmcb_segment {
+	uint16_t selector;
+	uint16_t attributes;
+	uint32_t limit;
+	uint64_t base;
+};
+
+/* The parts of a VMCB that are used; the rest stays 0. */
+struct vmcb {
+	uint16_t intercept_cr_read;
+	uint16_t intercept_cr_write;
+	uint16_t intercept_dr_read;
+	uint16_t intercept_dr_write;
+	uint32_t intercept_exceptions;
+	uint32_t intercept_1;
+	uint32_t intercept_2;
+	uint8_t reserved_14[0x40 - 0x14];
+	uint64_t iopm;
+	uint64_t msrpm;
+	uint64_t tsc_offset;
+	uint32_t asid;
+	uint32_t tlb_control;
+	uint8_t reserved_60[0x70 - 0x60];
+	uint64_t exit_code;
+	uint64_t exit_info_1;
+	uint64_t exit_info_2;
+	uint64_t exit_int_info;
+	uint64_t nested_enable;
+	uint8_t reserved_98[0xb0 - 0x98];
+	uint64_t nested_cr3;
+	uint8_t reserved_b8[0x400 - 0xb8];
+	struct vmcb_segment es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr;
+	uint8_t reserved_4a0[0x4d0 - 0x4a0];
+	uint64_t efer;
+	uint8_t reserved_4d8[0x548 - 0x4d8];
+	uint64_t cr4, cr3, cr0, dr7, dr6, rflags, rip;
+	uint8_t reserved_580[0x5d8 - 0x580];
+	uint64_t rsp;
+	uint8_t reserved_5e0[0x5f8 - 0x5e0];
+	uint64_t rax;
+	uint8_t reserved_600[0x668 - 0x600];
+	uint64_t pat;
+	uint8_t reserved_670[0x1000 - 0x670];
+};
+
+_Static_assert(offsetof(struct vmcb, exit_code) == 0x70, "VMCB layout");
+_Static_assert(offsetof(struct vmcb, nested_cr3) == 0xb0, "VMCB layout");
+_Static_assert(offsetof(struct vmcb, efer) == 0x4d0, "VMCB layout");
+_Static_assert(offsetof(struct vmcb, cr4) == 0x548, "VMCB layout");
+_Static_assert(offsetof(struct vmcb, rip) == 0x578, "VMCB layout");
+_Static_assert(offsetof(struct vmcb, rax) == 0x5f8, "VMCB layout");
+_Static_assert(sizeof(struct vmcb) == EPT_PAGE_BYTES, "VMCB layout");
+
+/* What is intercepted, and so reaches the gate and not KVM: docs/security.md says why. */
+#define INTERCEPT_1                                                                               \
+	(UINT32_C(1) << 1    /* NMI */                                                            \
+	 | UINT32_C(1) << 15 /* RDPMC */                                                          \
+	 | UINT32_C(1) << 18 /* CPUID */                                                          \
+	 | UINT32_C(1) << 19 /* RSM */                                                            \
+	 | UINT32_C(1) << 24 /* HLT */                                                            \
+	 | UINT32_C(1) << 26 /* INVLPGA */                                                        \
+	 | UINT32_C(1) << 27 /* ports, by the permission map */                                   \
+	 | UINT32_C(1) << 28 /* MSRs, by the permission map */                                    \
+	 | UINT32_C(1) << 29 /* task switches */                                                  \
+	 | UINT32_C(1) << 31 /* shutdown */)
+/* VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT; MONITOR, MWAIT (both kinds), XSETBV. */
+#define INTERCEPT_2 (UINT32_C(0x7f) | UINT32_C(0xf) << 10)
+
+/*
+ * MSRs that guests may use freely: state of their own vCPU, which the gate does not depend on.
+ * SYSENTER_CS, _ESP, _EIP; STAR, LSTAR, CSTAR, SFMASK; FS, GS and kernel GS base.
+ */
+static const uint32_t free_msrs[] = { 0x174,	  0x175,      0x176,	  0xc0000081, 0xc0000082,
+				      0xc0000083, 0xc0000084, 0xc0000100, 0xc0000101, 0xc0000102 };
+
+static struct vmcb *vmcb_of(const struct gate_vcpu *vcpu)
+{
+	return gate_vcpu_memory(vcpu, PAGE_VMCB);
+}
+
+/* Two bits for each MSR; 0xc000_0000 and up are the map's second quarter. */
+static void free_msr(uint8_t *map, uint32_t msr)
+{
+	uint32_t bit = 2 * (msr & 0x1fff);
+
+	if (msr >= 0xc0000000)
+		map += 0x800;
+	map[bit / 8] &= (uint8_t)~(3u << bit % 8);
+}
+
+static bool svm_create(struct gate *gate, struct error *error)
+{
+	uint8_t *ports = gate_memory(gate, IOPM_PAGE);
+	uint8_t *msrs = gate_memory(gate, MSRPM_PAGE);
+
+	(void)error;
+	memset(ports, 0xff, IOPM_PAGES * EPT_PAGE_BYTES);
+	ports[S2VM_CALL_PORT / 8] &= (uint8_t)~(1u << S2VM_CALL_PORT % 8);
+	memset(msrs, 0xff, MSRPM_PAGES * EPT_PAGE_BYTES);
+	for (unsigned i = 0; i < sizeof(free_msrs) / sizeof(free_msrs[0]); i++)
+		free_msr(msrs, free_msrs[i]);
+	return true;
+}
+
+/* VM_HSAVE_PA: where VMRUN keeps the gate's own state. */
+static bool svm_prepare(struct gate_vcpu *vcpu, struct error *error)
+{
+	return gate_set_msr(vcpu, MSR_HOST_SAVE, gate_vcpu_at(vcpu, PAGE_HOST_SAVE), error);
+}
+
+static struct vmcb_segment flat(uint16_t selector, uint16_t attributes)
+{
+	return (struct vmcb_segment){ selector, attributes, 0xffffffff, 0 };
+}
+
+static void write_control(const struct gate_vcpu *vcpu, struct vmcb *vmcb, struct fpa root)
+{
+	vmcb->intercept_1 = INTERCEPT_1;
+	vmcb->intercept_2 = INTERCEPT_2;
+	vmcb->iopm = IOPM_PAGE * EPT_PAGE_BYTES;
+	vmcb->msrpm = MSRPM_PAGE * EPT_PAGE_BYTES;
+	vmcb->asid = vcpu->index + 1;
+	vmcb->nested_enable = 1;
+	vmcb->nested_cr3 = root.v;
+}
+
+/*
+ * The guest starts in 64-bit mode with its program's own tables, and without descriptor tables: an
+ * exception that it is not prepared for shuts it down.
+ */
+static void write_guest(struct vmcb *vmcb, const struct gate_start *start)
+{
+	vmcb->cs = flat(8, 0xa9b);
+	vmcb->ss = vmcb->ds = vmcb->es = vmcb->fs = vmcb->gs = flat(16, 0xc93);
+	vmcb->ldtr.attributes = 0x82;
+	vmcb->tr = (struct vmcb_segment){ 24, 0x8b, 0xffff, 0 };
+	vmcb->efer = EFER_SVME | 0xd00;
+	vmcb->cr0 = 0x80010033;
+	vmcb->cr3 = start->machine_root.v;
+	vmcb->cr4 = 0x620;
+	vmcb->dr6 = 0xffff0ff0;
+	vmcb->dr7 = 0x400;
+	vmcb->rflags = 2;
+	vmcb->rip = start->entry.v;
+	vmcb->rsp = start->stack.v;
+	vmcb->pat = UINT64_C(0x0007040600070406);
+}
+
+static bool svm_start(struct gate_vcpu *vcpu, const struct gate_start *start, struct error *error)
+{
+	struct vmcb *vmcb = vmcb_of(vcpu);
+
+	memset(vmcb, 0, sizeof(*vmcb));
+	write_control(vcpu, vmcb, start->root);
+	write_guest(vmcb, start);
+	if (!gate_set_sregs(vcpu, vcpu->gate->service_root, SELECTOR_GATE_CODE,
+			    SELECTOR_GATE_DATA, EFER_SVME, 0, error))
+		return false;
+	vcpu->run->s.regs.regs = gate_first_registers(start);
+	vcpu->run->s.regs.regs.rip = gate_label(gate_svm_enter);
+	vcpu->run->s.regs.regs.rax = gate_vcpu_at(vcpu, PAGE_VMCB);
+	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
+	return true;
+}
+
+/* A nested page fault: APM Vol. 2, "Nested page faults", EXITINFO1. */
+static void decode_fault(const struct vmcb *vmcb, struct gate_exit *exit)
+{
+	exit->kind = GATE_EXIT_FAULT;
+	exit->gpa.v = vmcb->exit_info_2;
+	exit->error_code = vmcb->exit_info_1;
+	exit->access = EPT_READ;
+	if (vmcb->exit_info_1 & 1u << 1)
+		exit->access = EPT_WRITE;
+	else if (vmcb->exit_info_1 & 1u << 4)
+		exit->access = EPT_EXEC;
+}
+
+/* The processor's rax is in the VMCB while the gate runs; the others are in the vCPU. */
+static void serve_cpuid(struct gate_vcpu *vcpu, struct vmcb *vmcb)
+{
+	struct kvm_regs *registers = &vcpu->run->s.regs.regs;
+	uint64_t rax = registers->rax;
+
+	registers->rax = vmcb->rax;
+	machine_cpuid(vcpu->gate->host, registers);
+	vmcb->rax = registers->rax;
+	vmcb->rip += CPUID_BYTES;
+	registers->rax = rax;
+	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
+}
+
+static void refuse(const struct gate_vcpu *vcpu, const struct vmcb *vmcb, struct gate_exit *exit)
+{
+	uint64_t info = vmcb->exit_info_1;
+
+	exit->kind = GATE_EXIT_HOST;
+	switch (vmcb->exit_code) {
+	case SVM_EXIT_HLT:
+		snprintf(exit->text, sizeof(exit->text), "it halted, and nothing can wake it");
+		break;
+	case SVM_EXIT_IO:
+		snprintf(exit->text, sizeof(exit->text), "it used port %#llx (%s), which it may not",
+			 (unsigned long long)(info >> 16 & 0xffff), info & 1 ? "in" : "out");
+		break;
+	case SVM_EXIT_MSR:
+		snprintf(exit->text, sizeof(exit->text), "it %s MSR %#llx, which it may not",
+			 info & 1 ? "wrote" : "read",
+			 vcpu->run->s.regs.regs.rcx & 0xffffffff);
+		break;
+	case SVM_EXIT_SHUTDOWN:
+		snprintf(exit->text, sizeof(exit->text), "it caused a triple fault");
+		break;
+	case EXIT_INVALID:
+		snprintf(exit->text, sizeof(exit->text),
+			 "VMRUN refused its VMCB: a consistency check failed (cr0 %#llx cr3 %#llx cr4 %#llx efer %#llx)",
+			 (unsigned long long)vmcb->cr0, (unsigned long long)vmcb->cr3,
+			 (unsigned long long)vmcb->cr4, (unsigned long long)vmcb->efer);
+		break;
+	default:
+		snprintf(exit->text, sizeof(exit->text), "%s, exit code %#llx",
+			 vmcb->exit_code >= SVM_EXIT_VMRUN && vmcb->exit_code <= SVM_EXIT_LAST_SVM ?
+				 "it used an instruction that is a hypervisor's" :
+				 "it did what it may not",
+			 (unsigned long long)vmcb->exit_code);
+		break;
+	}
+}
+
+static void svm_decode(struct gate_vcpu *vcpu, struct gate_exit *exit)
+{
+	struct vmcb *vmcb = vmcb_of(vcpu);
+
+	if (gate_port(vcpu) != GATE_PORT_EXIT) {
+		exit->kind = GATE_EXIT_HOST;
+		snprintf(exit->text, sizeof(exit->text),
+			 "the gate itself took an exception: port %#x, rip %#llx",
+			 gate_port(vcpu), vcpu->run->s.regs.regs.rip);
+	} else if (vmcb->exit_code == SVM_EXIT_NPF) {
+		decode_fault(vmcb, exit);
+	} else if (vmcb->exit_code == SVM_EXIT_CPUID) {
+		serve_cpuid(vcpu, vmcb);
+		exit->kind = GATE_EXIT_SERVED;
+	} else {
+		refuse(vcpu, vmcb, exit);
+	}
+}
+
+/* VMRUN reads the root anew, and KVM synchronizes and flushes at each. */
+static const unsigned char *svm_finish_list(struct gate_vcpu *vcpu, const struct fpa *root,
+					    uint64_t *list_end)
+{
+	(void)list_end;
+	vmcb_of(vcpu)->nested_cr3 = root->v;
+	return gate_chain_end;
+}
+
+static void svm_go_back(struct gate_vcpu *vcpu, struct kvm_regs *registers)
+{
+	registers->rip = gate_label(gate_svm_enter);
+	registers->rax = gate_vcpu_at(vcpu, PAGE_VMCB);
+}
+
+static void svm_registers(const struct gate_vcpu *vcpu, const struct gate_exit *exit,
+			  struct kvm_regs *registers)
+{
+	const struct vmcb *vmcb = vmcb_of(vcpu);
+
+	(void)exit;
+	if (vcpu->run->exit_reason != KVM_EXIT_IO || gate_port(vcpu) != GATE_PORT_EXIT)
+		return;
+	registers->rax = vmcb->rax;
+	registers->rip = vmcb->rip;
+	registers->rsp = vmcb->rsp;
+	registers->rflags = vmcb->rflags;
+}
+
+const struct gate_ops gate_svm_ops = {
+	.format = &ept_format_npt,
+	.gpa_end = UINT64_C(1) << 47,
+	.create = svm_create,
+	.prepare = svm_prepare,
+	.start = svm_start,
+	.decode = svm_decode,
+	.finish_list = svm_finish_list,
+	.go_back = svm_go_back,
+	.registers = svm_registers,
+};
