@@ -11,8 +11,8 @@
 
 extern const unsigned char doctor_code[], doctor_code_end[];
 
-/* The memory file: 2 MiB, so that its leaf table is shared; page i begins with word i + 1. */
-#define FILE_PAGES 512u
+/* The memory file: 8 MiB, so that it has four leaf tables; page i begins with word i + 1. */
+#define FILE_PAGES 2048u
 #define GUESTS	   3u
 
 struct doctor {
@@ -117,21 +117,34 @@ static _Atomic uint64_t *leaf_entry(const struct doctor *doctor, struct fpa *at)
 	}
 }
 
-/* The same leaf entry, but for page @page of the file. */
-static uint64_t leaf_for(const struct doctor *doctor, uint64_t page)
+static struct fpa page_at(const struct doctor *doctor, uint64_t page)
 {
 	struct fpa window = doctor->fleet->memory.windows[doctor->fleet->file_number];
 
-	window.v += page * EPT_PAGE_BYTES;
-	return ept_entry_leaf(gate_format(&doctor->fleet->gate), window, EPT_READ);
+	return (struct fpa){ window.v + page * EPT_PAGE_BYTES };
 }
 
-static bool commit_leaf(const struct doctor *doctor, uint64_t page, struct error *error)
+/* The same leaf entry, but for page @page of the file. */
+static uint64_t leaf_for(const struct doctor *doctor, uint64_t page)
 {
-	struct ept_edit edit = { .value = leaf_for(doctor, page), .by = EPT_EDIT_GATE };
+	return ept_entry_leaf(gate_format(&doctor->fleet->gate), page_at(doctor, page), EPT_READ);
+}
+
+/*
+ * Maps page @to of the file instead of page @from, as the engine would: the gate stores the entry, and
+ * the page that was mapped is dropped from all translations, because guests that do not pass their
+ * gates would go on with what they have cached.
+ */
+static bool commit_leaf(const struct doctor *doctor, uint64_t from, uint64_t to,
+			struct error *error)
+{
+	struct ept_edit edit = { .value = leaf_for(doctor, to), .by = EPT_EDIT_GATE };
 
 	edit.old = *leaf_entry(doctor, &edit.entry);
-	return gate_commit(&doctor->fleet->service, &edit, 1, NULL, error);
+	if (!gate_commit(&doctor->fleet->service, &edit, 1, NULL, error))
+		return false;
+	memory_drop(&doctor->fleet->memory, page_at(doctor, from), EPT_PAGE_BYTES);
+	return true;
 }
 
 /* ---- what is tested ---- */
@@ -144,7 +157,12 @@ static void test_reading(struct doctor *doctor)
 	    (unsigned long long)word);
 }
 
-/* Guest 1 has a root of its own, and below it the leaf table of the file that guest 0 has. */
+/*
+ * Guest 1 has a root of its own, and below it the leaf tables of the file that guest 0 has. Would KVM
+ * shadow these four again, it would need more than this allows: KVM may keep a page or two besides.
+ */
+#define SHADOW_SLACK 2
+
 static void test_two_roots(struct doctor *doctor)
 {
 	struct fleet *fleet = doctor->fleet;
@@ -155,12 +173,12 @@ static void test_two_roots(struct doctor *doctor)
 
 	ept_space_usage(doctor->guests[1]->space, &usage);
 	say(doctor, verdict(word == 1 && usage.tables_alone && usage.tables_shared),
-	    "a guest with a root of its own reads it through the same leaf table: %llu (1 expected)",
+	    "a guest with a root of its own reads it through the same leaf tables: %llu (1 expected)",
 	    (unsigned long long)word);
 	if (!before)
 		say(doctor, DOCTOR_NOTE, "this KVM does not shadow the tables, or keeps no count");
 	else
-		say(doctor, verdict(more <= usage.tables_alone),
+		say(doctor, verdict(more <= usage.tables_alone + SHADOW_SLACK),
 		    "two roots on one table use one shadow page: %llu more pages for the %llu tables of its own",
 		    (unsigned long long)more, (unsigned long long)usage.tables_alone);
 }
@@ -169,7 +187,7 @@ static bool test_gate_edit(struct doctor *doctor, struct error *error)
 {
 	uint64_t words[2];
 
-	if (!commit_leaf(doctor, 1, error))
+	if (!commit_leaf(doctor, 0, 1, error))
 		return false;
 	words[0] = word_of(doctor, 0);
 	words[1] = word_of(doctor, 1);
@@ -198,7 +216,7 @@ static bool test_outside_store(struct doctor *doctor, struct error *error)
 		say(doctor, word == 3 ? DOCTOR_NOTE : DOCTOR_FAIL,
 		    "a store from outside was seen (%llu): this KVM does not shadow these tables",
 		    (unsigned long long)word);
-	if (!commit_leaf(doctor, 0, error))
+	if (!commit_leaf(doctor, 1, 0, error))
 		return false;
 	word = word_of(doctor, 1);
 	say(doctor, verdict(word == 1), "the gate sets the entry right again: %llu (1 expected)",

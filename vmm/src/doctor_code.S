@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The doctor's own guests: report the first word of the memory file, again and again. Guest 1 uses
+ * The doctor's own guests: look into each 2 MiB of the memory file, and report its first word, again
+ * and again. Guest 1 uses
  * its stack first, and so gets a root and a path of its own; guest 2 writes to the word after its
  * first report.
  */
@@ -14,6 +15,9 @@ doctor_code:
 	jne 1f
 	pushq %rdi
 1:
+	movb 0x200000(%rsi), %al
+	movb 0x400000(%rsi), %al
+	movb 0x600000(%rsi), %al
 	movq (%rsi), %rdi
 	movl $S2VM_CALL_RESULT, %eax
 	outb %al, $S2VM_CALL_PORT
