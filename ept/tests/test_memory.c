@@ -350,7 +350,7 @@ static bool fail_allocation(const struct scenario *scenario, const void *format,
 	unsigned steps;
 	bool failed;
 
-	scene_create(&scene, scenario, format, 512, 64, filler);
+	scene_create(&scene, scenario, format, 160, 64, filler);
 	snapshot_take(&scene, &before);
 	status = operate(&scene, scenario, k, &steps);
 	failed = failing_alloc_disarm();

@@ -272,7 +272,7 @@ static void F11_T4_guests_in_threads(void **state)
 		workers[i].template = template;
 		workers[i].template_model = &template_model;
 		workers[i].random_state = number_from("S2VM_SEED", 1) * THREADS + i;
-		workers[i].ops = number_from("S2VM_OPS", 4000);
+		workers[i].ops = number_from("S2VM_OPS", 32000) / THREADS;
 	}
 	for (unsigned i = 0; i < THREADS; i++)
 		assert_int_equal(pthread_create(&workers[i].thread, NULL, run, &workers[i]), 0);
@@ -319,7 +319,7 @@ static void F23_the_last_one_leaves_while_another_comes(void **state)
 	options.threads = true;
 	rival.world = world_create(&options);
 	rival.file = world_file(rival.world, GIB1 / KIB4, false);
-	rival.rounds = number_from("S2VM_OPS", 4000) / 8;
+	rival.rounds = number_from("S2VM_OPS", 32000) / THREADS / 8;
 	for (unsigned i = 0; i < THREADS; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, appear_and_vanish, &rival), 0);
 	for (unsigned i = 0; i < THREADS; i++)

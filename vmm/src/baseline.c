@@ -38,6 +38,7 @@ struct mapping {
 
 struct baseline_vm {
 	const struct host *host;
+	uint64_t host_table_bytes; /* that the host had more of when the guest had run */
 	int vm;
 	int vm_stats;
 	int vcpu;
@@ -127,22 +128,23 @@ static bool add_all_memory(struct baseline_vm *vm, const struct memfile *file,
 	return true;
 }
 
-static struct kvm_segment user_segment(unsigned selector, unsigned type, bool code)
+static struct kvm_segment segment(unsigned selector, unsigned type, bool code)
 {
 	return (struct kvm_segment){ .limit = 0xffffffff, .selector = (uint16_t)selector,
-				     .type = (uint8_t)type, .present = 1, .dpl = 3,
+				     .type = (uint8_t)type, .present = 1, .dpl = selector & 3,
 				     .db = !code, .s = 1, .l = code, .g = 1 };
 }
 
-static bool set_registers(struct baseline_vm *vm, const struct memfile *file,
-			  const struct program *program, unsigned id, struct error *error)
+/* A program at CPL 3, with the VM's tables, or a machine at CPL 0 with the program's own. */
+static bool set_system_registers(struct baseline_vm *vm, const struct baseline *baseline,
+				 struct error *error)
 {
 	struct kvm_sregs *sregs = &vm->run->s.regs.sregs;
 
 	if (ioctl(vm->vcpu, KVM_GET_SREGS, sregs) < 0)
 		return failed(error, "KVM_GET_SREGS");
-	sregs->cs = user_segment(0x1b, 11, true);
-	sregs->ss = user_segment(0x23, 3, false);
+	sregs->cs = segment(baseline->machine ? 0x08 : 0x1b, 11, true);
+	sregs->ss = segment(baseline->machine ? 0x10 : 0x23, 3, false);
 	sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss;
 	sregs->tr = (struct kvm_segment){
 		.base = ((uint64_t)SUPERVISOR_GIB << 30) + BOOT_TSS * EPT_PAGE_BYTES,
@@ -150,25 +152,35 @@ static bool set_registers(struct baseline_vm *vm, const struct memfile *file,
 	};
 	sregs->idt = (struct kvm_dtable){ 0 };
 	sregs->cr0 = 0x80010033;
-	sregs->cr3 = BOOT_PML4 * EPT_PAGE_BYTES;
+	sregs->cr3 = baseline->machine ? baseline->program->machine_root.v :
+					 BOOT_PML4 * EPT_PAGE_BYTES;
 	sregs->cr4 = 0x620;
 	sregs->efer = 0xd00;
+	return true;
+}
+
+static bool set_registers(struct baseline_vm *vm, const struct baseline *baseline, unsigned id,
+			  struct error *error)
+{
+	if (!set_system_registers(vm, baseline, error))
+		return false;
 	vm->run->s.regs.regs = (struct kvm_regs){
-		.rip = program->entry.v, .rsp = program->stack_end.v, .rdi = id,
-		.rsi = S2VM_FILE_BASE, .rdx = file->bytes, .r8 = id + 1, .rflags = 2,
+		.rip = baseline->program->entry.v, .rsp = baseline->program->stack_end.v,
+		.rdi = id, .rsi = S2VM_FILE_BASE, .rdx = baseline->file->bytes, .r8 = id + 1,
+		.rflags = 2,
 	};
 	vm->run->kvm_valid_regs = KVM_SYNC_X86_REGS;
 	vm->run->kvm_dirty_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
 	return true;
 }
 
-static bool create(struct baseline_vm *vm, const struct memfile *file,
-		   const struct program *program, unsigned id, struct error *error)
+static bool create(struct baseline_vm *vm, const struct baseline *baseline, unsigned id,
+		   struct error *error)
 {
 	vm->vm = ioctl(vm->host->fd, KVM_CREATE_VM, 0);
 	if (vm->vm < 0)
 		return failed(error, "KVM_CREATE_VM");
-	if (!add_all_memory(vm, file, program, error))
+	if (!add_all_memory(vm, baseline->file, baseline->program, error))
 		return false;
 	vm->vcpu = ioctl(vm->vm, KVM_CREATE_VCPU, 0);
 	if (vm->vcpu < 0)
@@ -181,7 +193,7 @@ static bool create(struct baseline_vm *vm, const struct memfile *file,
 	}
 	if (ioctl(vm->vcpu, KVM_SET_CPUID2, vm->host->cpuid) < 0)
 		return failed(error, "KVM_SET_CPUID2");
-	return set_registers(vm, file, program, id, error);
+	return set_registers(vm, baseline, id, error);
 }
 
 /* Serves the calls that benchmark programs make; false when the guest has exited. */
@@ -204,7 +216,10 @@ static bool serve_call(struct baseline_vm *vm, uint64_t begin, uint64_t *mark,
 	case S2VM_CALL_MARK:
 		if (regs->rdi == 1) {
 			guest->read_ns = now_ns() - *mark;
-			guest->faults = host_counter_read(vm->faults);
+			guest->read_faults =
+				host_counter_read(vm->faults) - guest->launch_faults;
+		} else {
+			guest->launch_faults = host_counter_read(vm->faults);
 		}
 		*mark = now_ns();
 		break;
@@ -237,19 +252,19 @@ static bool run(struct baseline_vm *vm, uint64_t begin, struct baseline_guest *g
 	return error_set(error, EXIT_FAILED, "one VM per guest: the guest does not end");
 }
 
-bool baseline_run(const struct host *host, const struct memfile *file,
-		  const struct program *program, unsigned id, struct baseline_vm **out,
+bool baseline_run(const struct baseline *baseline, unsigned id, struct baseline_vm **out,
 		  struct baseline_guest *guest, struct error *error)
 {
 	struct baseline_vm *vm = calloc(1, sizeof(*vm));
+	uint64_t tables = host_sec_page_tables();
 	uint64_t begin = now_ns();
 
 	*guest = (struct baseline_guest){ 0 };
 	if (!vm)
 		return error_set(error, EXIT_FAILED, "out of memory");
-	vm->host = host;
+	vm->host = baseline->host;
 	vm->vm = vm->vcpu = vm->vm_stats = vm->vcpu_stats = -1;
-	if (!create(vm, file, program, id, error)) {
+	if (!create(vm, baseline, id, error)) {
 		baseline_destroy(vm);
 		return false;
 	}
@@ -260,6 +275,8 @@ bool baseline_run(const struct host *host, const struct memfile *file,
 		baseline_destroy(vm);
 		return false;
 	}
+	vm->host_table_bytes = host_sec_page_tables();
+	vm->host_table_bytes -= tables < vm->host_table_bytes ? tables : vm->host_table_bytes;
 	*out = vm;
 	return true;
 }
@@ -286,4 +303,11 @@ void baseline_destroy(struct baseline_vm *vm)
 uint64_t baseline_shadow_pages(const struct baseline_vm *vm)
 {
 	return host_shadow_pages(vm->vm_stats);
+}
+
+uint64_t baseline_table_bytes(const struct baseline_vm *vm)
+{
+	uint64_t shadow = baseline_shadow_pages(vm) * EPT_PAGE_BYTES;
+
+	return shadow ? shadow : vm->host_table_bytes;
 }

@@ -36,8 +36,9 @@ struct bench_series {
 	struct bench_times launch_us;	    /* all guests */
 	struct bench_times read_us_later; /* all but the first */
 	uint64_t read_us_first;
-	uint64_t faults_first;
-	uint64_t faults_later; /* the most that any later guest took */
+	uint64_t faults_first;	      /* stage-2 faults while reading the file */
+	uint64_t faults_later;	      /* the most that any later guest took for that */
+	uint64_t faults_launch_later; /* and before, from its launch on */
 	uint64_t table_bytes;
 	uint64_t table_bytes_later; /* what one more guest adds before its first write */
 	uint64_t table_bytes_written; /* what one more guest adds by its end */

@@ -14,8 +14,8 @@
 /* How long one guest may take, whatever the host. */
 #define GUEST_LIMIT_NS UINT64_C(120000000000)
 
-/* Guests that compute the whole file's SHA-256 in each series: the second one is a later guest. */
-#define DIGEST_GUESTS 2
+/* Guests that compute the whole file's SHA-256 in a series: with sharing, the second is a later one. */
+#define DIGEST_GUESTS(sharing) ((sharing) ? 2u : 1u)
 
 /* Pages that a guest writes to, all in one 2 MiB, to time write faults; and how many guests do. */
 #define WRITE_PAGES  256
@@ -174,12 +174,17 @@ static bool fold_matches(const struct bench *bench, const uint8_t *result)
 	return value == bench->expected_fold;
 }
 
-static void note_faults(struct bench_series *series, uint64_t id, uint64_t faults)
+/* Faults of a guest while it came up, and while it read the file. */
+static void note_faults(struct bench_series *series, uint64_t id, uint64_t launch, uint64_t read)
 {
-	if (id == 0)
-		series->faults_first = faults;
-	else if (faults > series->faults_later)
-		series->faults_later = faults;
+	if (id == 0) {
+		series->faults_first = read;
+		return;
+	}
+	if (read > series->faults_later)
+		series->faults_later = read;
+	if (launch > series->faults_launch_later)
+		series->faults_launch_later = launch;
 }
 
 static void summarize(struct bench *bench, struct bench_series *series)
@@ -241,7 +246,8 @@ static bool scan_guest(struct bench *bench, struct fleet *fleet, struct bench_se
 		return false;
 	bench->samples[LAUNCH][id] = guest->first_result.ns - guest->launched.ns;
 	bench->samples[READ][id] = guest->marks[1].ns - guest->marks[0].ns;
-	note_faults(series, id, guest->marks[1].kvm_faults - guest->launched.kvm_faults);
+	note_faults(series, id, guest->marks[0].kvm_faults - guest->launched.kvm_faults,
+		    guest->marks[1].kvm_faults - guest->marks[0].kvm_faults);
 	before = id ? series->points[id - 1] : 0;
 	ept_usage(fleet->ept, &usage);
 	series->points[id] = report_table_bytes(&usage);
@@ -285,9 +291,9 @@ static bool digest_fleet(struct bench *bench, struct bench_series *series, bool 
 	struct guest *guest;
 	bool ran = true;
 
-	if (!create_fleet(bench, &bench->digest, sharing, DIGEST_GUESTS, &fleet, error))
+	if (!create_fleet(bench, &bench->digest, sharing, DIGEST_GUESTS(sharing), &fleet, error))
 		return false;
-	for (unsigned id = 0; id < DIGEST_GUESTS && ran; id++) {
+	for (unsigned id = 0; id < DIGEST_GUESTS(sharing) && ran; id++) {
 		ran = run_guest(fleet, 0, &guest, error);
 		if (ran && memcmp(guest->result, bench->expected_sha256, 32) != 0)
 			series->digest_ok = false;
@@ -314,18 +320,18 @@ static bool fleet_series(struct bench *bench, enum bench_series_name name, struc
 
 /* ---- one VM per guest ---- */
 
-static bool scan_vm(struct bench *bench, const struct host *host, struct baseline_vm **vm,
+static bool scan_vm(struct bench *bench, const struct baseline *baseline, struct baseline_vm **vm,
 		    struct bench_series *series, uint64_t id, struct error *error)
 {
 	struct baseline_guest guest;
 	uint64_t bytes;
 
-	if (!baseline_run(host, &bench->file, &bench->scan, (unsigned)id, vm, &guest, error))
+	if (!baseline_run(baseline, (unsigned)id, vm, &guest, error))
 		return false;
 	bench->samples[LAUNCH][id] = guest.launch_ns;
 	bench->samples[READ][id] = guest.read_ns;
-	note_faults(series, id, guest.faults);
-	bytes = baseline_shadow_pages(*vm) * EPT_PAGE_BYTES;
+	note_faults(series, id, guest.launch_faults, guest.read_faults);
+	bytes = baseline_table_bytes(*vm);
 	series->points[id] = bytes + (id ? series->points[id - 1] : 0);
 	if (id && bytes > series->table_bytes_later)
 		series->table_bytes_later = bytes;
@@ -335,13 +341,15 @@ static bool scan_vm(struct bench *bench, const struct host *host, struct baselin
 	return true;
 }
 
-static bool digest_vm(struct bench *bench, const struct host *host, struct bench_series *series,
-		      struct error *error)
+static bool digest_vm(struct bench *bench, const struct baseline *scan,
+		      struct bench_series *series, struct error *error)
 {
+	struct baseline baseline = *scan;
 	struct baseline_guest guest;
 	struct baseline_vm *vm;
 
-	if (!baseline_run(host, &bench->file, &bench->digest, 0, &vm, &guest, error))
+	baseline.program = &bench->digest;
+	if (!baseline_run(&baseline, 0, &vm, &guest, error))
 		return false;
 	if (!guest.exited || memcmp(guest.result, bench->expected_sha256, 32) != 0)
 		series->digest_ok = false;
@@ -349,20 +357,20 @@ static bool digest_vm(struct bench *bench, const struct host *host, struct bench
 	return true;
 }
 
-static bool run_vms(struct bench *bench, const struct host *host, struct baseline_vm **vms,
+static bool run_vms(struct bench *bench, const struct baseline *baseline, struct baseline_vm **vms,
 		    struct bench_series *series, struct error *error)
 {
 	uint64_t before = host_sec_page_tables();
 	uint64_t after;
 
 	for (uint64_t id = 0; id < bench->options->guests; id++)
-		if (!scan_vm(bench, host, &vms[id], series, id, error))
+		if (!scan_vm(bench, baseline, &vms[id], series, id, error))
 			return false;
 	after = host_sec_page_tables();
 	series->sec_page_tables_bytes = after > before ? after - before : 0;
 	for (uint64_t id = 0; id < bench->options->guests; id++)
 		series->kvm_shadow_pages += baseline_shadow_pages(vms[id]);
-	return digest_vm(bench, host, series, error);
+	return digest_vm(bench, baseline, series, error);
 }
 
 static bool vm_series(struct bench *bench, struct error *error)
@@ -370,13 +378,19 @@ static bool vm_series(struct bench *bench, struct error *error)
 	struct bench_series *series = &bench->result->series[BENCH_VM_PER_GUEST];
 	struct baseline_vm **vms = calloc(bench->options->guests, sizeof(struct baseline_vm *));
 	struct host host;
+	struct baseline baseline = {
+		.host = &host,
+		.file = &bench->file,
+		.program = &bench->scan,
+		.machine = bench->result->engine != ENGINE_DIRECT,
+	};
 	bool ran = false;
 
 	if (!vms)
 		return out_of_memory(error);
 	if (host_open(&host, error)) {
 		series->digest_ok = true;
-		ran = run_vms(bench, &host, vms, series, error);
+		ran = run_vms(bench, &baseline, vms, series, error);
 		if (ran)
 			summarize(bench, series);
 		for (uint64_t id = 0; id < bench->options->guests && vms[id]; id++)
@@ -392,11 +406,14 @@ static bool vm_series(struct bench *bench, struct error *error)
 /* Adds what a guest's writes took; the trap is what is left when the VMM's own parts are taken off. */
 static void add_writes(struct bench_write_fault *sum, const struct guest *guest)
 {
-	double total = (double)(guest->marks[1].ns - guest->marks[0].ns) / 1e3;
-	double engine = (double)guest->write_faults.engine_ns / 1e3;
-	double edit = (double)guest->write_faults.edit_ns / 1e3;
+	const struct guest_mark *begin = &guest->marks[0];
+	const struct guest_mark *end = &guest->marks[1];
+	double total = (double)(end->ns - begin->ns) / 1e3;
+	double engine =
+		(double)(end->write_faults.engine_ns - begin->write_faults.engine_ns) / 1e3;
+	double edit = (double)(end->write_faults.edit_ns - begin->write_faults.edit_ns) / 1e3;
 
-	sum->count += guest->write_faults.count;
+	sum->count += end->write_faults.count - begin->write_faults.count;
 	sum->total += total;
 	sum->engine += engine;
 	sum->edit += edit;

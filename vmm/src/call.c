@@ -15,6 +15,7 @@ static struct guest_mark mark_now(const struct guest *guest)
 	return (struct guest_mark){
 		.ns = now_ns(),
 		.kvm_faults = guest_faults(guest),
+		.write_faults = guest->write_faults,
 		.set = true,
 	};
 }

@@ -43,18 +43,19 @@ enum guest_status {
 	GUEST_HOST_ERROR, /* KVM or the VMM could not go on with it */
 };
 
-/* A point in time of a guest, with the stage-2 faults that KVM took for its vCPU so far. */
-struct guest_mark {
-	uint64_t ns;
-	uint64_t kvm_faults;
-	bool set;
-};
-
 /* Write faults that were served, and where their time went in the VMM. */
 struct guest_fault_times {
 	uint64_t count;
 	uint64_t engine_ns;
 	uint64_t edit_ns;
+};
+
+/* A point in time of a guest, and what had happened to it by then. */
+struct guest_mark {
+	uint64_t ns;
+	uint64_t kvm_faults; /* stage-2 faults that KVM took for its vCPU */
+	struct guest_fault_times write_faults;
+	bool set;
 };
 
 struct guest {
