@@ -248,10 +248,16 @@ static void settle_held(struct ept_change *change)
 	}
 }
 
-void ept_change_release(struct ept_change *change)
+static void release(struct ept_change *change)
 {
 	while (change->held_count)
 		pthread_mutex_unlock(&change->held[--change->held_count].table->lock);
+}
+
+void ept_change_settle(struct ept_change *change)
+{
+	settle_held(change);
+	release(change);
 }
 
 static void drop_old(struct ept_change *change)
@@ -293,8 +299,7 @@ enum ept_status ept_change_finish(struct ept_change *change)
 	}
 	follow_edits(change);
 	publish_fresh(change);
-	settle_held(change);
-	ept_change_release(change);
+	ept_change_settle(change);
 	drop_old(change);
 	if (change->old_root)
 		ept_table_put(change->ept, change->old_root);
@@ -309,34 +314,49 @@ enum ept_status ept_change_finish(struct ept_change *change)
 	return status;
 }
 
-/* Drops what an entry that is not going to be stored refers to. */
-static void undo(struct ept *ept, const struct ept_edit *edit)
+/* What the reverse map was told of an entry that is not going to be stored; its table is locked. */
+static void undo_rmap(struct ept *ept, const struct ept_edit *edit)
 {
 	struct ept_table *table = edit_table(ept, edit);
 	struct fpa target = ept_entry_target(ept->config.format, edit->value);
 	struct rmap_entry at = entry_of(ept, table, edit_index(edit));
 	struct file_page page;
 
-	if (!ept_entry_present(edit->value) || same_target(ept, edit->old, edit->value))
-		return;
 	if (table->level > 1) {
 		if (!ept_entry_present(edit->old))
 			rmap_owner_remove(ept->rmap, at);
-		ept_table_put(ept, ept_table_of(ept, target));
-	} else if (ept_page_is_private(ept, target)) {
-		ept_page_give_back(ept, target);
-	} else if (ept_file_page_of(ept, target, &page)) {
+	} else if (!ept_page_is_private(ept, target) && ept_file_page_of(ept, target, &page)) {
 		rmap_page_remove(ept->rmap, page, at, 1);
 	}
 }
 
-enum ept_status ept_change_abort(struct ept_change *change, enum ept_status status)
+/* Drops what such an entry refers to, which may be a table that the change held until now. */
+static void undo_reference(struct ept *ept, const struct ept_edit *edit)
+{
+	struct fpa target = ept_entry_target(ept->config.format, edit->value);
+
+	if (edit_table(ept, edit)->level > 1)
+		ept_table_put(ept, ept_table_of(ept, target));
+	else if (ept_page_is_private(ept, target))
+		ept_page_give_back(ept, target);
+}
+
+static void undo_all(struct ept_change *change,
+		     void (*undo)(struct ept *ept, const struct ept_edit *edit))
 {
 	const struct ept_edit *edits = ept_change_edits(change);
 
 	for (size_t at = change->edits.count; at-- > 0;)
-		undo(change->ept, &edits[at]);
-	ept_change_release(change);
+		if (ept_entry_present(edits[at].value) &&
+		    !same_target(change->ept, edits[at].old, edits[at].value))
+			undo(change->ept, &edits[at]);
+}
+
+enum ept_status ept_change_abort(struct ept_change *change, enum ept_status status)
+{
+	undo_all(change, undo_rmap);
+	release(change);
+	undo_all(change, undo_reference);
 	if (change->old_root) {
 		ept_table_put(change->ept, change->space->root);
 		change->space->root = change->old_root;

@@ -301,8 +301,11 @@ void ept_change_set_root(struct ept_change *change, struct ept_table *root);
 enum ept_status ept_change_abort(struct ept_change *change, enum ept_status status);
 /* Keeps @table, whose lock the caller has taken, locked until the change ends. */
 void ept_change_hold(struct ept_change *change, struct ept_table *table, bool owned);
-/* Unlocks the tables that the change holds; they were not changed, or the change is done. */
-void ept_change_release(struct ept_change *change);
+/*
+ * Unlocks the tables that the change holds, after those that the space owns have left the share index:
+ * what is unshared cannot be shared again before it is changed (CVE-2025-38084).
+ */
+void ept_change_settle(struct ept_change *change);
 bool ept_change_holds(const struct ept_change *change, const struct ept_table *table);
 void ept_change_sanitized(struct ept_change *change, const struct ept_table *table);
 void ept_change_add_fresh(struct ept_change *change, struct ept_table *table, bool index);

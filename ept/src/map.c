@@ -91,7 +91,7 @@ static enum ept_status own_middle(struct ept_change *change)
 		status = ept_own_child(change, parent, index, 0, &child);
 		if (status != EPT_OK || !ept_change_is_empty(change))
 			return status;
-		ept_change_release(change); /* It had become the space's own meanwhile. */
+		ept_change_settle(change); /* It had become the space's own meanwhile. */
 	}
 	return EPT_OK;
 }
@@ -181,7 +181,7 @@ static void edit_step(struct ept_change *change)
 			ept_change_hold(change, table, true);
 		}
 		if (ept_change_is_empty(change))
-			ept_change_release(change);
+			ept_change_settle(change);
 	}
 	if (!ept_change_is_empty(change))
 		ept_change_invalidate_space(change);
@@ -251,7 +251,7 @@ enum ept_status ept_map_step(struct ept_change *change)
 		if (!ept_change_is_empty(change))
 			return EPT_OK;
 		/* A stage without edits may still have locked the tables that it found. */
-		ept_change_release(change);
+		ept_change_settle(change);
 		if (change->progress.stage == DONE)
 			finish_map(change);
 	}

@@ -98,6 +98,29 @@ static void F3_private_and_writable_is_protected_when_shared(void **state)
 	world_destroy(a->world);
 }
 
+/*
+ * The leaf that the first guest keeps alone has an entry that granted write all the time while it
+ * was shared. Its page is the clone's too by now, and must be copied all the same.
+ */
+static void F3_rights_that_a_shared_table_kept_are_taken_back(void **state)
+{
+	struct guest *a = guest_in_world(state);
+	struct guest *b;
+
+	guest_must_write(a, AT, 1);
+	guest_must_write(a, AT + MIB2, 1);
+	b = guest_must_clone(a);
+	guest_must_write(b, AT + KIB4, 2);
+	guest_must_write(b, AT + MIB2 + KIB4, 2);
+	/* The first write makes a's path writable again, the second goes down it. */
+	guest_must_write(a, AT + 2 * KIB4, 3);
+	guest_must_write(a, AT, 3);
+	guest_must_write(a, AT + MIB2, 3);
+	guest_must_read(b, AT, 1);
+	guest_must_read(b, AT + MIB2, 1);
+	world_destroy(a->world);
+}
+
 static void F4_joining_a_table_never_overwrites(void **state)
 {
 	struct guest *a = guest_in_world(state);
@@ -411,6 +434,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		EACH_FORMAT(F2_clone_shares_tables_and_copies_no_entries),
 		EACH_FORMAT(F3_private_and_writable_is_protected_when_shared),
+		EACH_FORMAT(F3_rights_that_a_shared_table_kept_are_taken_back),
 		EACH_FORMAT(F4_joining_a_table_never_overwrites),
 		EACH_FORMAT(F5_write_unshares_the_tables_on_its_path),
 		EACH_FORMAT(F5_a_table_whose_count_fell_to_one_is_kept),

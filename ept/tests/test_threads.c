@@ -2,7 +2,7 @@
 /*
  * Many guests at once, one thread each, for a race detector: all of them clones of one template or
  * guests that share through the index, each compared with its own flat model. S2VM_OPS is the
- * number of operations of each thread, S2VM_SEED where their random numbers begin.
+ * number of operations of all threads together, S2VM_SEED where their random numbers begin.
  */
 #include <stdio.h>
 #include <stdlib.h>
