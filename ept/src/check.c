@@ -53,7 +53,7 @@ static uint64_t leaf_gpa(const struct place *place)
 	return place->gpa.v + place->index * ept_entry_span(place->table->level);
 }
 
-/* S9 and S5 for a leaf that maps a memory file's page. */
+/* S9 and S5 for a leaf that maps a memory file's page. It may not grant write on any path. */
 static void check_file_leaf(struct check *check, const struct place *place,
 			    const struct ept_region *region, struct file_page page, bool writable)
 {
@@ -104,7 +104,7 @@ static void check_leaf(struct check *check, const struct ept_space *space,
 	if (ept_page_is_private(ept, target))
 		check_private_leaf(check, place, region, ept_page_number(ept, target), writable);
 	else if (ept_file_page_of(ept, target, &page))
-		check_file_leaf(check, place, region, page, writable);
+		check_file_leaf(check, place, region, page, rights & EPT_WRITE);
 }
 
 /* S3, S4 and S7 for a leaf entry, once for each table. */

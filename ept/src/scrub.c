@@ -5,6 +5,8 @@
  */
 #include "ept_internal.h"
 
+#include <stdlib.h>
+
 static bool scrub_table(struct ept_change *change, uint32_t number)
 {
 	struct ept *ept = change->ept;
@@ -63,7 +65,15 @@ static uint32_t quarantined_pages(struct ept *ept)
 	return count;
 }
 
-/* Adds a page to the last invalidation if it lies beside it, or else as one of its own. */
+static int compare(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a;
+	uint32_t y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Adds a page to the last invalidation if it follows it, or else as one of its own. */
 static void discard_page(struct ept_change *change, uint32_t number)
 {
 	struct ept_invalidation *items = change->invalidations.items;
@@ -72,9 +82,6 @@ static void discard_page(struct ept_change *change, uint32_t number)
 		      ((uint64_t)number << EPT_PAGE_SHIFT);
 
 	if (count && items[count - 1].start.v + items[count - 1].bytes == at) {
-		items[count - 1].bytes += EPT_PAGE_BYTES;
-	} else if (count && at + EPT_PAGE_BYTES == items[count - 1].start.v) {
-		items[count - 1].start.v = at;
 		items[count - 1].bytes += EPT_PAGE_BYTES;
 	} else {
 		items[change->invalidations.count++] = (struct ept_invalidation){
@@ -99,6 +106,10 @@ enum ept_status ept_scrub(struct ept *ept, unsigned limit, struct ept_change *ch
 	take_pages(ept, pages, &change->scrubbed_pages);
 	for (size_t at = 0; at < change->scrubbed_tables.count; at++)
 		scrub_table(change, ((uint32_t *)change->scrubbed_tables.items)[at]);
+	/* In order, so that a stretch of pages is one call for whoever discards them. */
+	if (change->scrubbed_pages.count)
+		qsort(change->scrubbed_pages.items, change->scrubbed_pages.count,
+		      sizeof(uint32_t), compare);
 	for (size_t at = 0; at < change->scrubbed_pages.count; at++)
 		discard_page(change, ((uint32_t *)change->scrubbed_pages.items)[at]);
 	return EPT_OK;

@@ -11,7 +11,8 @@
  *   S5  every present entry maps what its space's regions say
  *   S7  the reverse map holds what the walk found, and nothing else
  *   S8  a table is used at one level, and one in the share index maps what its key says
- *   S9  no entry grants write to a memory file but where a region of mode EPT_SHARED shows it
+ *   S9  no leaf grants write to a memory file, even below a read-only path, but where a region of
+ *       mode EPT_SHARED shows it
  *
  * S6 and S10 are about moments, not states: the tests' software TLB and snapshots hold them.
  */
