@@ -112,7 +112,7 @@ struct ept {
 	struct rmap *rmap;
 	struct ept_file files[EPT_FILES];
 	_Atomic unsigned file_count;
-	pthread_mutex_t spaces_lock; /* guards the list; taken with no other lock held */
+	pthread_mutex_t spaces_lock; /* guards the list and the files; nothing is locked while it is held */
 	struct ept_space_list spaces;
 	struct ept_stat stat;
 };

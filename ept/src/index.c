@@ -6,11 +6,13 @@
  * so whoever finds it can use it without changing anything of those who have it. Before a table's
  * contents change it leaves the index, under its lock.
  *
- * Order of locks: a table's, then the index's. A lookup needs them the other way round: it finds a
- * number under the index's lock, lets go, locks the table and looks whether it is still the one.
+ * Order of locks: a table's, then the index's. A lookup needs them the other way round, and so only
+ * tries the table's: while a table is in the index it is not freed and has the level of its key, so
+ * who holds its lock waits for lower tables at most, and lets it go.
  */
 #include "ept_internal.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -73,25 +75,30 @@ static struct ept_table *lookup(struct ept *ept, const struct ept_key *key)
 	return NULL;
 }
 
+/* The table with this key, locked; NULL if there is none; @busy if there is but its lock is taken. */
+static struct ept_table *try_lookup(struct ept *ept, const struct ept_key *key, bool *busy)
+{
+	struct ept_table *table;
+
+	pthread_mutex_lock(&ept->index.lock);
+	table = lookup(ept, key);
+	*busy = table && pthread_mutex_trylock(&table->lock) != 0;
+	pthread_mutex_unlock(&ept->index.lock);
+	return *busy ? NULL : table;
+}
+
 struct ept_table *ept_index_get(struct ept *ept, const struct ept_key *key)
 {
 	struct ept_table *table;
-	bool same;
+	bool busy;
 
-	do {
-		pthread_mutex_lock(&ept->index.lock);
-		table = lookup(ept, key);
-		pthread_mutex_unlock(&ept->index.lock);
-		if (!table)
-			return NULL;
-		pthread_mutex_lock(&table->lock);
-		same = table->indexed && key_equal(&table->key, key);
-		if (same) {
-			ept_table_get(table);
-			table->published = true;
-		}
-		pthread_mutex_unlock(&table->lock);
-	} while (!same);
+	while (!(table = try_lookup(ept, key, &busy)) && busy)
+		sched_yield();
+	if (!table)
+		return NULL;
+	ept_table_get(table);
+	table->published = true;
+	pthread_mutex_unlock(&table->lock);
 	return table;
 }
 

@@ -271,11 +271,13 @@ static bool range_valid(const struct ept *ept, struct gpa start, uint64_t bytes)
 
 static bool region_valid(const struct ept *ept, const struct ept_region *region)
 {
-	const struct ept_file *file = &ept->files[region->first.file];
 	uint64_t pages = region->bytes >> EPT_PAGE_SHIFT;
+	const struct ept_file *file;
 
-	return region->first.file < atomic_load(&ept->file_count) &&
-	       range_valid(ept, region->start, region->bytes) && (region->rights & EPT_READ) &&
+	if (region->first.file >= atomic_load(&ept->file_count))
+		return false;
+	file = &ept->files[region->first.file];
+	return range_valid(ept, region->start, region->bytes) && (region->rights & EPT_READ) &&
 	       region->first.page < file->pages && pages <= file->pages - region->first.page &&
 	       (region->mode == EPT_PRIVATE || file->writable);
 }

@@ -17,13 +17,12 @@ static void store_plain(const struct fleet *fleet, const struct ept_edit *edit)
 }
 
 static bool store_by_gate(struct fleet *fleet, struct gate_vcpu *vcpu, const struct ept_edit *edits,
-			  size_t count, const struct fpa *root,
-			  struct error *error)
+			  size_t count, struct error *error)
 {
 	bool stored;
 
 	if (vcpu)
-		return gate_commit(vcpu, edits, count, root, error);
+		return gate_commit(vcpu, edits, count, NULL, error);
 	pthread_mutex_lock(&fleet->service_lock);
 	stored = gate_commit(&fleet->service, edits, count, NULL, error);
 	pthread_mutex_unlock(&fleet->service_lock);
@@ -32,28 +31,46 @@ static bool store_by_gate(struct fleet *fleet, struct gate_vcpu *vcpu, const str
 
 /* Edits in their order: runs of those that a gate must make, and the others one by one. */
 static bool store_edits(struct fleet *fleet, struct gate_vcpu *vcpu,
-			const struct ept_change *change, const struct fpa *root,
-			struct error *error)
+			const struct ept_change *change, struct error *error)
 {
 	const struct ept_edit *edits = ept_change_edits(change);
 	size_t count = change->edits.count;
 	size_t at = 0;
 
-	/* A vCPU that only has to enter with another root passes its gate all the same. */
-	if (root && !count)
-		return store_by_gate(fleet, vcpu, edits, 0, root, error);
 	while (at < count) {
 		size_t first = at;
 
 		while (at < count && edits[at].by == EPT_EDIT_GATE)
 			at++;
-		if (at > first && !store_by_gate(fleet, vcpu, &edits[first], at - first, root,
-						 error))
+		if (at > first &&
+		    !store_by_gate(fleet, vcpu, &edits[first], at - first, error))
 			return false;
 		while (at < count && edits[at].by == EPT_EDIT_PLAIN)
 			store_plain(fleet, &edits[at++]);
 	}
 	return true;
+}
+
+/* Whether edits are all in one run that a gate makes, so that the root can go with them. */
+static bool all_by_gate(const struct ept_change *change)
+{
+	const struct ept_edit *edits = ept_change_edits(change);
+
+	for (size_t at = 0; at < change->edits.count; at++)
+		if (edits[at].by != EPT_EDIT_GATE)
+			return false;
+	return true;
+}
+
+/* The same for a vCPU that then forgets its translations and has @root: all in one run, if it can be. */
+static bool store_edits_and_root(struct fleet *fleet, struct gate_vcpu *vcpu,
+				 const struct ept_change *change, const struct fpa *root,
+				 struct error *error)
+{
+	if (all_by_gate(change))
+		return gate_commit(vcpu, ept_change_edits(change), change->edits.count, root,
+				   error);
+	return store_edits(fleet, vcpu, change, error) && gate_commit(vcpu, NULL, 0, root, error);
 }
 
 /* Whether the change wants the vCPU that commits it to forget its translations. */
@@ -85,8 +102,8 @@ static void invalidate_pages(struct fleet *fleet, const struct ept_change *chang
 static bool commit_step(struct fleet *fleet, struct gate_vcpu *vcpu, struct ept_change *change,
 			struct error *error)
 {
-	bool flush = vcpu && wants_flush(change);
-	struct fpa root = flush ? ept_space_root(change->space) : (struct fpa){ 0 };
+	struct fpa root;
+	bool stored;
 
 	if (change->has_copy &&
 	    !memory_read(&fleet->memory, change->copy.from,
@@ -95,9 +112,16 @@ static bool commit_step(struct fleet *fleet, struct gate_vcpu *vcpu, struct ept_
 		return error_set(error, EXIT_INPUT, "%s was cut off while guests used it",
 				 fleet->config.file->name);
 	}
-	/* If the gate fails, the VM is of no use any more: what was prepared stays as it is. */
-	if (!store_edits(fleet, vcpu, change, flush ? &root : NULL, error)) {
-		ept_change_finish(change);
+	if (vcpu && wants_flush(change)) {
+		root = ept_space_root(change->space);
+		stored = store_edits_and_root(fleet, vcpu, change, &root, error);
+	} else {
+		stored = store_edits(fleet, vcpu, change, error);
+	}
+	if (!stored) {
+		/* The VM is of no use any more. The operation only has to let go of its locks. */
+		while (ept_change_finish(change) == EPT_MORE)
+			;
 		return false;
 	}
 	invalidate_pages(fleet, change);

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The doctor's own guests: look into each 2 MiB of the memory file, and report its first word, again
- * and again. Guest 1 uses
- * its stack first, and so gets a root and a path of its own; guest 2 writes to the word after its
- * first report.
+ * and again. Guest 1 uses its stack first, and so gets a root and a path of its own; guest 2 writes to
+ * the word after its first report.
  */
 #include "s2vm/guest_abi.h"
 

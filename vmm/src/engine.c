@@ -38,6 +38,5 @@ bool engine_choose(const struct host *host, enum engine wanted, enum engine *eng
 		return true;
 	host_nested_reason(engine_name(wanted), reason, sizeof(reason));
 	return error_set(error, EXIT_HOST,
-			 "no %s here: %s; engine direct needs no nested virtualization",
-			 engine_name(wanted), reason);
+			 "%s; --engine direct needs no nested virtualization", reason);
 }

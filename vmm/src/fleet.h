@@ -137,8 +137,8 @@ bool fleet_create(struct fleet **fleet, const struct fleet_config *config, struc
 void fleet_destroy(struct fleet *fleet);
 
 /*
- * Launches the next guest on the next free seat, and returns while it runs. Guests' numbers count
- * from 0. A guest's space stays until the fleet is destroyed.
+ * Launches the next guest on the next seat, and returns while it runs. Guests' numbers count from 0. A
+ * guest's seat and its space stay its own until the fleet is destroyed.
  */
 bool fleet_launch(struct fleet *fleet, uint64_t argument, struct guest **guest,
 		  struct error *error);

@@ -124,7 +124,7 @@ enum ept_status ept_space_create(struct ept *ept, const struct ept_space_options
  * (ept/change.h). On any other status nothing is locked, nothing changed, @change is empty.
  */
 
-/* Adds a region where there is none. Tables come with faults, or with ept_space_populate(). */
+/* Adds a region where there is none. Tables come with faults. */
 enum ept_status ept_space_map(struct ept_space *space, const struct ept_region *region,
 			      struct ept_change *change);
 

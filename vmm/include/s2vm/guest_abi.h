@@ -5,7 +5,7 @@
  * A guest program is a static 64-bit ELF executable. It starts at its entry point with a stack, with
  * the registers below set, with every other general register zero and with vector and x87 registers
  * as after a reset; SSE is switched on. Nothing of it is written
- * before it starts, so a guest that only reads owns no table but its root.
+ * before it starts, so a guest that only reads owns no table.
  *
  *   rdi  number of this guest, from 0
  *   rsi  guest-physical address of the memory file's first byte
