@@ -119,8 +119,11 @@ static bool commit_step(struct fleet *fleet, struct gate_vcpu *vcpu, struct ept_
 		stored = store_edits(fleet, vcpu, change, error);
 	}
 	if (!stored) {
-		/* The VM is of no use any more. The operation only has to let go of its locks. */
-		while (ept_change_finish(change) == EPT_MORE)
+		/*
+		 * The VM is of no use any more. An operation only has to let go of its locks; tables
+		 * that were not scrubbed are lost, for nobody may have them.
+		 */
+		while (change->space && ept_change_finish(change) == EPT_MORE)
 			;
 		return false;
 	}
@@ -153,7 +156,8 @@ bool fleet_scrub(struct fleet *fleet)
 
 	if (ept_scrub(fleet->ept, SCRUB_TABLES, &change) == EPT_OK) {
 		gained = change.scrubbed_tables.count || change.scrubbed_pages.count;
-		fleet_commit(fleet, NULL, &change, &error);
+		if (!fleet_commit(fleet, NULL, &change, &error))
+			gained = false;
 	}
 	ept_change_free(&change);
 	return gained;

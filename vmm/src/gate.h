@@ -29,6 +29,7 @@ struct gate {
 	const struct host *host;
 	struct memory *memory;
 	struct fpa service_root; /* the gate's own address space */
+	uint64_t ept_features;	 /* vmx: what the processor's EPT offers */
 };
 
 /* One vCPU, as its gate knows it. */

@@ -141,13 +141,14 @@ static bool get_controls(const struct host *host, struct vmx_controls *controls,
 	       control(host, first + 3, ENTRY_GUEST_64, &controls->entry, error);
 }
 
-static bool check_ept(const struct host *host, struct error *error)
+static bool check_ept(struct gate *gate, struct error *error)
 {
 	uint64_t needed = EPT_CAP_WALK_4 | EPT_CAP_WRITE_BACK | EPT_CAP_INVEPT;
-	uint64_t offered = 0;
+	uint64_t offered;
 
-	if (!feature_msr(host, MSR_VMX_EPT_VPID_CAP, &offered, error))
+	if (!feature_msr(gate->host, MSR_VMX_EPT_VPID_CAP, &gate->ept_features, error))
 		return false;
+	offered = gate->ept_features;
 	if ((offered & needed) != needed)
 		return error_set(error, EXIT_HOST,
 				 "this processor's EPT lacks four-level walks, write-back tables or INVEPT (%#llx of %#llx)",
@@ -179,7 +180,7 @@ static bool vmx_create(struct gate *gate, struct error *error)
 	uint8_t *ports = gate_memory(gate, PORTS_LOW);
 	uint8_t *msrs = gate_memory(gate, MSRS);
 
-	if (!get_controls(gate->host, &controls, error) || !check_ept(gate->host, error))
+	if (!get_controls(gate->host, &controls, error) || !check_ept(gate, error))
 		return false;
 	memset(ports, 0xff, 2 * EPT_PAGE_BYTES);
 	ports[S2VM_CALL_PORT / 8] &= (uint8_t)~(1u << S2VM_CALL_PORT % 8);
@@ -497,13 +498,11 @@ static void vmx_decode(struct gate_vcpu *vcpu, struct gate_exit *exit)
 static const unsigned char *vmx_finish_list(struct gate_vcpu *vcpu, const struct fpa *root,
 					    uint64_t *list_end)
 {
-	uint64_t offered = 0;
-	struct error error;
+	bool single = vcpu->gate->ept_features & EPT_CAP_SINGLE;
 
-	feature_msr(vcpu->gate->host, MSR_VMX_EPT_VPID_CAP, &offered, &error);
 	list_end[0] = VMCS_EPT_POINTER;
 	list_end[1] = root->v | EPTP_BITS;
-	list_end[2] = offered & EPT_CAP_SINGLE ? 1 : 2; /* this context, or all */
+	list_end[2] = single ? 1 : 2; /* this context, or all */
 	list_end[3] = root->v | EPTP_BITS;
 	list_end[4] = 0;
 	return gate_invept_chain_end;
