@@ -111,12 +111,14 @@ static void rmap_follow(struct ept *ept, struct ept_table *table, unsigned index
 
 	if (!ept_entry_present(old))
 		return; /* What became present was added when it was prepared. */
-	if (table->level > 1 && ept_entry_present(value))
+	if (!ept_entry_is_table(ept, table->level, old)) {
+		if (ept_file_page_of(ept, ept_entry_target(ept->config.format, old), &page))
+			rmap_page_remove(ept->rmap, ept_rmap_page(page, table->level), at, 1);
+	} else if (ept_entry_present(value)) {
 		rmap_owner_move(ept->rmap, ept_table_number(ept, ept_entry_child(ept, value)), at);
-	else if (table->level > 1)
+	} else {
 		rmap_owner_remove(ept->rmap, at);
-	else if (ept_file_page_of(ept, ept_entry_target(ept->config.format, old), &page))
-		rmap_page_remove(ept->rmap, page, at, 1);
+	}
 }
 
 /* Drops the reference that an entry of a table of @level held. */
@@ -124,7 +126,7 @@ static void entry_drop(struct ept *ept, unsigned level, uint64_t entry)
 {
 	if (!ept_entry_present(entry))
 		return;
-	if (level > 1)
+	if (ept_entry_is_table(ept, level, entry))
 		ept_table_put(ept, ept_entry_child(ept, entry));
 	else if (ept_page_is_private(ept, ept_entry_target(ept->config.format, entry)))
 		ept_page_put(ept, ept_entry_target(ept->config.format, entry));
@@ -166,10 +168,10 @@ enum ept_status ept_change_link(struct ept_change *change, struct ept_table *tab
 {
 	struct ept *ept = change->ept;
 	uint64_t value = ept_entry_table(ept->config.format, ept_table_at(ept, child), rights);
-	bool present = ept_entry_present(ept_entry_load(ept, table, index));
+	bool known = ept_entry_is_table(ept, table->level, ept_entry_load(ept, table, index));
 
 	if (!ept_change_reserve(change, 1) ||
-	    (!present && !rmap_owner_add(ept->rmap, ept_table_number(ept, child),
+	    (!known && !rmap_owner_add(ept->rmap, ept_table_number(ept, child),
 					 entry_of(ept, table, index)))) {
 		ept_table_put(ept, child);
 		return EPT_NO_MEMORY;
@@ -322,11 +324,11 @@ static void undo_rmap(struct ept *ept, const struct ept_edit *edit)
 	struct rmap_entry at = entry_of(ept, table, edit_index(edit));
 	struct file_page page;
 
-	if (table->level > 1) {
-		if (!ept_entry_present(edit->old))
+	if (ept_entry_is_table(ept, table->level, edit->value)) {
+		if (!ept_entry_is_table(ept, table->level, edit->old))
 			rmap_owner_remove(ept->rmap, at);
 	} else if (!ept_page_is_private(ept, target) && ept_file_page_of(ept, target, &page)) {
-		rmap_page_remove(ept->rmap, page, at, 1);
+		rmap_page_remove(ept->rmap, ept_rmap_page(page, table->level), at, 1);
 	}
 }
 
@@ -335,7 +337,7 @@ static void undo_reference(struct ept *ept, const struct ept_edit *edit)
 {
 	struct fpa target = ept_entry_target(ept->config.format, edit->value);
 
-	if (edit_table(ept, edit)->level > 1)
+	if (ept_entry_is_table(ept, edit_table(ept, edit)->level, edit->value))
 		ept_table_put(ept, ept_table_of(ept, target));
 	else if (ept_page_is_private(ept, target))
 		ept_page_give_back(ept, target);

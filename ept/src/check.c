@@ -60,6 +60,10 @@ static void check_file_leaf(struct check *check, const struct place *place,
 	struct gpa gpa = { leaf_gpa(place) };
 	struct file_page expected = ept_region_page(region, gpa);
 
+	if (!ept_region_has_leaf(region, gpa, place->table->level))
+		violation(check, "S5: gpa %#lx is mapped by an entry that reaches beyond its region, or should not be large",
+			  gpa.v);
+
 	if (page.file != expected.file || page.page != expected.page)
 		violation(check, "S5: gpa %#lx maps page %lu of file %u, its region shows page %lu of file %u",
 			  gpa.v, page.page, page.file, expected.page, expected.file);
@@ -128,7 +132,7 @@ static void count_leaf(struct check *check, struct ept_table *table, unsigned in
 	if (!ept_file_page_of(ept, target, &page))
 		violation(check, "S4: entry %u of table %u maps %#lx, which is no page", index,
 			  at.table, target.v);
-	else if (!rmap_page_holds(ept->rmap, page, at))
+	else if (!rmap_page_holds(ept->rmap, ept_rmap_page(page, table->level), at))
 		violation(check, "S7: entry %u of table %u maps page %lu of file %u, the reverse map does not know",
 			  index, at.table, page.page, page.file);
 }
@@ -141,7 +145,8 @@ static void check_key(struct check *check, struct ept_table *table, unsigned ind
 	struct file_page page;
 
 	if (!ept_file_page_of(ept, target, &page) || page.file != table->key.first.file ||
-	    page.page != table->key.first.page + index ||
+	    page.page != table->key.first.page +
+				 index * (ept_entry_span(table->level) >> EPT_PAGE_SHIFT) ||
 	    (ept_entry_writable(ept->config.format, entry) && !table->shared_writable))
 		violation(check, "S8: entry %u of table %u is not what the share index says", index,
 			  number_of(check, table));
@@ -252,7 +257,7 @@ static void check_space(struct check *check, const struct ept_space *space)
 		if (!ept_entry_present(entry) ||
 		    ept_entry_fixed(check->ept, place->table, place->index))
 			;
-		else if (place->table->level == 1)
+		else if (!ept_entry_is_table(check->ept, place->table->level, entry))
 			visit_leaf(check, space, place, entry);
 		else if (go_down(check, place, entry, &stack[depth]))
 			depth++;
@@ -265,10 +270,11 @@ static unsigned file_leaves(struct check *check, const struct ept_table *table)
 	struct ept *ept = check->ept;
 	unsigned count = 0;
 
-	for (unsigned index = 0; table->level == 1 && index < EPT_ENTRIES; index++) {
+	for (unsigned index = 0; index < EPT_ENTRIES; index++) {
 		uint64_t entry = ept_entry_load(ept, table, index);
 
 		count += ept_entry_present(entry) &&
+			 ept_entry_is_leaf(ept->config.format, table->level, entry) &&
 			 !ept_page_is_private(ept, ept_entry_target(ept->config.format, entry));
 	}
 	return count;

@@ -37,6 +37,7 @@ struct ept_key {
 	uint8_t level;
 	uint8_t rights;
 	uint8_t mode;
+	bool large; /* the page-size class */
 };
 
 struct ept_table {
@@ -100,6 +101,7 @@ struct ept_index {
 struct ept_stat {
 	_Atomic uint64_t faults, spurious, tables_filled, tables_shared, tables_cloned;
 	_Atomic uint64_t tables_copied, pages_copied, tables_dropped, tables_freed;
+	_Atomic uint64_t leaves_broken;
 };
 
 TAILQ_HEAD(ept_space_list, ept_space);
@@ -179,6 +181,12 @@ static inline struct ept_table *ept_table_of(const struct ept *ept, struct fpa a
 	return &ept->tables.tables[number];
 }
 
+/* Whether @entry of a table of @level points at a table. */
+static inline bool ept_entry_is_table(const struct ept *ept, unsigned level, uint64_t entry)
+{
+	return ept_entry_present(entry) && !ept_entry_is_leaf(ept->config.format, level, entry);
+}
+
 static inline struct ept_table *ept_entry_child(const struct ept *ept, uint64_t entry)
 {
 	return ept_table_of(ept, ept_entry_target(ept->config.format, entry));
@@ -236,6 +244,17 @@ static inline uint32_t ept_page_number(const struct ept *ept, struct fpa page)
 
 /* The memory file's page that lies at @at; false if none does. */
 bool ept_file_page_of(const struct ept *ept, struct fpa at, struct file_page *page);
+
+/*
+ * What the reverse map calls the pages that a leaf entry of @level maps, of which @page is the first. It
+ * knows a file's 2 MiB pages as pages of another file.
+ */
+static inline struct file_page ept_rmap_page(struct file_page page, unsigned level)
+{
+	if (level == EPT_LARGE_LEVEL)
+		return (struct file_page){ page.file + EPT_FILES, page.page / EPT_ENTRIES };
+	return page;
+}
 
 /* Where a page of a memory file lies. */
 static inline struct fpa ept_file_page_at(const struct ept *ept, struct file_page page)
@@ -325,6 +344,24 @@ void ept_change_store(struct ept_change *change, struct ept_table *table, unsign
 enum ept_status ept_change_link(struct ept_change *change, struct ept_table *table, unsigned index,
 				struct ept_table *child, unsigned rights);
 enum ept_status ept_change_invalidate_space(struct ept_change *change);
+
+/* leaf.c */
+/* The beginning of the span that a table of @level has around @gpa. */
+struct gpa ept_span_start(struct gpa gpa, unsigned level);
+/* Whether an entry of a table of @level is to map what @region shows around @gpa. */
+bool ept_region_has_leaf(const struct ept_region *region, struct gpa gpa, unsigned level);
+/*
+ * Fills all absent entries of @table, which is held or fresh and translates @gpa, that can map what
+ * @region shows. Nothing at levels that cannot.
+ */
+enum ept_status ept_fill_leaves(struct ept_change *change, struct ept_table *table,
+				const struct ept_region *region, struct gpa gpa);
+/*
+ * Puts a table that maps the same by 4 KiB in the place of the leaf entry that maps @gpa in @table,
+ * which is the space's own. The entries of those who had the table with it stay as they are.
+ */
+enum ept_status ept_break_leaf(struct ept_change *change, struct ept_table *table, struct gpa gpa,
+			       struct ept_table **child);
 
 /* own.c */
 /* Makes the root the space's alone, by giving it a new one if others have it too. */

@@ -44,10 +44,14 @@ static enum ept_status own_border(struct ept_change *change, struct gpa border)
 		return status;
 	while (table->level > 1 && border.v % ept_entry_span(table->level)) {
 		unsigned index = ept_entry_index(border, table->level);
+		uint64_t entry = ept_entry_load(change->ept, table, index);
 
-		if (!ept_entry_present(ept_entry_load(change->ept, table, index)))
+		if (!ept_entry_present(entry))
 			break;
-		status = ept_own_child(change, table, index, 0, &table);
+		if (ept_entry_is_table(change->ept, table->level, entry))
+			status = ept_own_child(change, table, index, 0, &table);
+		else
+			status = ept_break_leaf(change, table, border, &table);
 		if (status != EPT_OK)
 			return status;
 	}
@@ -60,7 +64,8 @@ static struct ept_table *dirty_child(const struct ept_change *change, struct ept
 	unsigned index = ept_entry_index(change->progress.at, parent->level);
 	uint64_t entry = ept_entry_load(change->ept, parent, index);
 
-	if (!ept_entry_present(entry) || ept_entry_child(change->ept, entry)->clean)
+	if (!ept_entry_is_table(change->ept, parent->level, entry) ||
+	    ept_entry_child(change->ept, entry)->clean)
 		return NULL;
 	return ept_entry_child(change->ept, entry);
 }
@@ -118,7 +123,7 @@ static enum entry_fate entry_fate(const struct ept_change *change, const struct 
 	if (change->progress.kind != PROTECT)
 		return GO;
 	/* With new rights, what a fault can bring back goes, and private pages stay. */
-	if (table->level == 1)
+	if (!ept_entry_is_table(change->ept, table->level, entry))
 		return ept_page_is_private(change->ept, target) ? CHANGE : GO;
 	return ept_table_of(change->ept, target)->clean ? GO : LOOK_INSIDE;
 }
@@ -277,6 +282,8 @@ static bool region_valid(const struct ept *ept, const struct ept_region *region)
 	if (region->first.file >= atomic_load(&ept->file_count))
 		return false;
 	file = &ept->files[region->first.file];
+	if (region->large && file->window.v % ept_entry_span(EPT_LARGE_LEVEL))
+		return false;
 	return range_valid(ept, region->start, region->bytes) && (region->rights & EPT_READ) &&
 	       region->first.page < file->pages && pages <= file->pages - region->first.page &&
 	       (region->mode == EPT_PRIVATE || file->writable);

@@ -18,7 +18,7 @@ static bool may_stay_writable(const struct ept *ept, unsigned level, uint64_t en
 	struct fpa target = ept_entry_target(ept->config.format, entry);
 	struct ept_table *child;
 
-	if (level == 1)
+	if (ept_entry_is_leaf(ept->config.format, level, entry))
 		return !ept_page_is_private(ept, target) || !ept_page_is_shared(ept, target);
 	child = ept_table_of(ept, target);
 	return child->shared_writable ||
@@ -31,7 +31,7 @@ static uint64_t entry_for_copy(const struct ept *ept, unsigned level, uint64_t e
 	struct fpa target = ept_entry_target(ept->config.format, entry);
 	bool writable = ept_entry_writable(ept->config.format, entry);
 
-	if (level == 1)
+	if (ept_entry_is_leaf(ept->config.format, level, entry))
 		writable = writable && !ept_page_is_private(ept, target);
 	else
 		writable = writable && ept_table_of(ept, target)->shared_writable;
@@ -44,7 +44,7 @@ static bool entry_get(struct ept *ept, struct ept_table *copy, unsigned index, u
 	struct fpa target = ept_entry_target(ept->config.format, entry);
 	struct ept_table *child;
 
-	if (copy->level == 1) {
+	if (ept_entry_is_leaf(ept->config.format, copy->level, entry)) {
 		if (ept_page_is_private(ept, target))
 			ept_page_get(ept, target);
 		return true;

@@ -131,6 +131,7 @@ bool ept_space_translate(struct ept_space *space, struct gpa gpa, struct fpa *to
 {
 	struct ept *ept = space->ept;
 	struct ept_table *table;
+	uint64_t span = EPT_PAGE_BYTES;
 	uint64_t entry = 0;
 
 	*rights = EPT_READ | EPT_WRITE | EPT_EXEC;
@@ -143,11 +144,13 @@ bool ept_space_translate(struct ept_space *space, struct gpa gpa, struct fpa *to
 		if (!ept_entry_present(entry))
 			break;
 		*rights &= ept_entry_rights(ept->config.format, entry);
-		if (level > 1)
-			table = ept_entry_child(ept, entry);
+		span = ept_entry_span(level);
+		if (!ept_entry_is_table(ept, level, entry))
+			break;
+		table = ept_entry_child(ept, entry);
 	}
 	pthread_mutex_unlock(&space->lock);
-	to->v = ept_entry_target(ept->config.format, entry).v | gpa.v % EPT_PAGE_BYTES;
+	to->v = ept_entry_target(ept->config.format, entry).v | gpa.v % span;
 	return ept_entry_present(entry);
 }
 

@@ -121,7 +121,7 @@ static void drop_entries(struct ept *ept, struct ept_table *table, uint32_t *dea
 
 		if (!ept_entry_present(entry) || ept_entry_fixed(ept, table, index))
 			continue;
-		if (table->level == 1) {
+		if (!ept_entry_is_table(ept, table->level, entry)) {
 			if (ept_page_is_private(ept, target))
 				ept_page_put(ept, target);
 			continue;

@@ -12,6 +12,7 @@ void ept_counters(struct ept *ept, struct ept_counters *counters)
 		.tables_cloned = atomic_load(&ept->stat.tables_cloned),
 		.tables_copied = atomic_load(&ept->stat.tables_copied),
 		.pages_copied = atomic_load(&ept->stat.pages_copied),
+		.leaves_broken = atomic_load(&ept->stat.leaves_broken),
 		.tables_dropped = atomic_load(&ept->stat.tables_dropped),
 		.tables_freed = atomic_load(&ept->stat.tables_freed),
 	};
@@ -102,7 +103,7 @@ void ept_space_usage(struct ept_space *space, struct ept_space_usage *usage)
 		entry = ept_entry_load(ept, place->table, place->index);
 		if (ept_entry_fixed(ept, place->table, place->index++) || !ept_entry_present(entry))
 			continue;
-		if (place->table->level == 1) {
+		if (ept_entry_is_leaf(ept->config.format, place->table->level, entry)) {
 			count_page(ept, place, entry, usage);
 			continue;
 		}

@@ -227,6 +227,13 @@ static void world_poke(struct world *world, struct fpa at, unsigned word, uint64
 	__atomic_store_n(&page->words[word], value, __ATOMIC_RELAXED);
 }
 
+struct fpa leaf_page(struct fpa target, unsigned level, struct gpa gpa)
+{
+	uint64_t offset = gpa.v & (ept_entry_span(level) - 1);
+
+	return (struct fpa){target.v + (offset & ~(uint64_t)(EPT_PAGE_BYTES - 1))};
+}
+
 void world_walk(const struct world *world, struct fpa root, struct gpa gpa, struct walk *out)
 {
 	struct fpa table = root;
@@ -243,8 +250,11 @@ void world_walk(const struct world *world, struct fpa root, struct gpa gpa, stru
 			return;
 		out->rights &= ept_entry_rights(world->format, entry);
 		table = ept_entry_target(world->format, entry);
+		out->level = level;
+		if (ept_entry_is_leaf(world->format, level, entry))
+			break;
 	}
-	out->page = table;
+	out->page = leaf_page(table, out->level, gpa);
 	out->complete = true;
 }
 

@@ -108,6 +108,7 @@ struct world {
 struct walk {
 	bool complete;
 	unsigned rights;
+	unsigned level; /* of the leaf entry */
 	struct fpa page;
 	struct fpa entries[EPT_ROOT_LEVEL + 1]; /* by level; 0 where the walk did not come */
 };
@@ -133,6 +134,8 @@ bool world_is_table(const struct world *world, struct fpa at);
 bool world_is_private(const struct world *world, struct fpa at);
 uint32_t world_table_number(const struct world *world, struct fpa at);
 uint64_t world_peek(struct world *world, struct fpa page, unsigned word);
+/* The 4 KiB page at @gpa that a leaf entry of @level with that target maps. */
+struct fpa leaf_page(struct fpa target, unsigned level, struct gpa gpa);
 void world_walk(const struct world *world, struct fpa root, struct gpa gpa, struct walk *out);
 
 /* Runs the checker and the KVM model's; any violation ends the test. */

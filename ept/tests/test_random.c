@@ -176,6 +176,7 @@ static struct ept_region random_region(unsigned first, unsigned last)
 		.first = page,
 		.rights = random_rights(),
 		.mode = writable && below(3) ? EPT_SHARED : EPT_PRIVATE,
+		.large = below(2),
 	};
 }
 

@@ -35,6 +35,11 @@ struct ept_region {
 	struct file_page first; /* what lies at start */
 	unsigned rights;	/* of enum ept_rights; EPT_READ always */
 	enum ept_mode mode;
+	/*
+	 * Entries of 2 MiB wherever the region covers an aligned span and shows 2 MiB of the file
+	 * that begin at a multiple of 2 MiB. The first private write to such a span breaks its entry.
+	 */
+	bool large;
 };
 
 /* The fleet-physical memory that the engine hands out. Both lie within the fleet's one VM. */
@@ -63,7 +68,7 @@ struct ept_config {
 
 /* A memory file's pages as one stretch of fleet-physical memory. */
 struct ept_file {
-	struct fpa window;
+	struct fpa window; /* a multiple of 2 MiB, where regions are to have large entries */
 	uint64_t pages;
 	bool writable; /* whether regions of mode EPT_SHARED may map it */
 };
@@ -82,6 +87,7 @@ struct ept_counters {
 	uint64_t tables_cloned;	 /* tables shared by cloning */
 	uint64_t tables_copied;	 /* unshared */
 	uint64_t pages_copied;	 /* data copy-on-write */
+	uint64_t leaves_broken;	 /* entries of 2 MiB replaced by tables */
 	uint64_t tables_dropped; /* references dropped */
 	uint64_t tables_freed;	 /* last references dropped */
 };
