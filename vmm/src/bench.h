@@ -22,6 +22,7 @@ struct bench_options {
 	const char *output; /* where the JSON goes too; NULL for nowhere */
 	const char *points; /* where table bytes by number of guests go; NULL for nowhere */
 	enum engine engine;
+	enum fleet_entries entries;
 	bool json;
 	bool progress; /* also where there is no terminal */
 };

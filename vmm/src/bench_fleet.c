@@ -214,6 +214,7 @@ static bool create_fleet(const struct bench *bench, const struct program *progra
 		.guests = (unsigned)guests,
 		.file = &bench->file,
 		.mode = EPT_PRIVATE,
+		.entries = bench->options->entries,
 		.program = program,
 		.sharing = sharing,
 	};

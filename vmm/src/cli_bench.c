@@ -13,6 +13,7 @@ enum option_key {
 	KEY_FILE = 'f',
 	KEY_SIZE = 'm',
 	KEY_ENGINE = 0x100,
+	KEY_ENTRIES,
 	KEY_JSON,
 	KEY_OUTPUT,
 	KEY_POINTS,
@@ -23,6 +24,8 @@ static const struct argp_option option_table[] = {
 	{ "guests", KEY_GUESTS, "N", 0, "How many guests of each kind (64)", 0 },
 	{ "size", KEY_SIZE, "SIZE", 0, "Size of the file that guests read (64M)", 0 },
 	{ "file", KEY_FILE, "FILE", 0, "The file (one that is made up)", 0 },
+	{ "entries", KEY_ENTRIES, "auto|4K|2M", 0,
+	  "How large the table entries for the file are (auto: as its pages)", 0 },
 	{ "engine", KEY_ENGINE, "auto|direct|svm|vmx", 0, "How guests are run (auto)", 0 },
 	{ "json", KEY_JSON, NULL, 0, "Print one JSON object instead of a table", 0 },
 	{ "output", KEY_OUTPUT, "FILE", 0, "Write the JSON object to a file too", 0 },
@@ -39,6 +42,16 @@ static bool set_engine(struct bench_options *options, const char *text, struct e
 	return true;
 }
 
+static bool set_entries(struct bench_options *options, const char *text, struct error *error)
+{
+	unsigned place;
+
+	if (!option_name(text, "--entries", option_entries, &place, error))
+		return false;
+	options->entries = (enum fleet_entries)place;
+	return true;
+}
+
 static bool set_option(struct bench_options *options, int key, char *text, struct error *error)
 {
 	switch (key) {
@@ -46,6 +59,8 @@ static bool set_option(struct bench_options *options, int key, char *text, struc
 		return option_number(text, "--guests", 1, 1000000, &options->guests, error);
 	case KEY_SIZE:
 		return option_size(text, "--size", &options->size, error);
+	case KEY_ENTRIES:
+		return set_entries(options, text, error);
 	default:
 		return set_engine(options, text, error);
 	}
@@ -66,6 +81,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
 	case KEY_GUESTS:
 	case KEY_SIZE:
 	case KEY_ENGINE:
+	case KEY_ENTRIES:
 		if (!set_option(options, key, text, &error))
 			argp_error(state, "%s", error.text);
 		break;

@@ -157,6 +157,14 @@ static bool map_region(struct fleet *fleet, struct ept_space *space,
 	return fleet_commit(fleet, NULL, &fleet->change, error);
 }
 
+/* On 4 KiB pages KVM builds its own tables below a 2 MiB entry, so nothing is faster for it. */
+static bool large_entries(const struct fleet_config *config)
+{
+	if (config->entries == ENTRIES_AUTO)
+		return config->file->page_bytes >= ept_entry_span(EPT_LARGE_LEVEL);
+	return config->entries == ENTRIES_LARGE;
+}
+
 static struct ept_region file_region(const struct fleet *fleet)
 {
 	const struct memfile *file = fleet->config.file;
@@ -167,6 +175,7 @@ static struct ept_region file_region(const struct fleet *fleet)
 		.first = { .file = (uint32_t)fleet->file_number },
 		.rights = EPT_READ | EPT_WRITE,
 		.mode = fleet->config.mode,
+		.large = large_entries(&fleet->config),
 	};
 }
 

@@ -21,11 +21,19 @@
 #include "program.h"
 #include "s2vm/guest_abi.h"
 
+/* How large the table entries are that map the memory file. */
+enum fleet_entries {
+	ENTRIES_AUTO,  /* 2 MiB if the file's own pages are that large */
+	ENTRIES_SMALL, /* 4 KiB */
+	ENTRIES_LARGE, /* 2 MiB wherever alignment allows */
+};
+
 struct fleet_config {
 	enum engine engine;
 	unsigned guests; /* seats */
 	const struct memfile *file;
 	enum ept_mode mode;
+	enum fleet_entries entries;
 	const struct program *program;
 	bool sharing;
 	bool quiet; /* guests' text is not printed */

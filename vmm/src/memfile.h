@@ -14,8 +14,10 @@ struct memfile {
 	int fd;
 	bool writable;
 	uint64_t bytes; /* that guests see; the last page may be filled up with zeros */
-	uint64_t pages;
+	uint64_t pages;	/* of 4 KiB */
+	uint64_t page_bytes;	/* of the memory behind it: more than 4 KiB on hugetlbfs */
 	void *mapping;	/* of all pages, shared */
+	uint64_t mapping_bytes;
 };
 
 /*
