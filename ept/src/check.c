@@ -60,13 +60,16 @@ static void check_file_leaf(struct check *check, const struct place *place,
 	struct gpa gpa = { leaf_gpa(place) };
 	struct file_page expected = ept_region_page(region, gpa);
 
-	if (!ept_region_has_leaf(region, gpa, place->table->level))
+	if (!ept_region_has_leaf(check->ept, region, gpa, place->table->level))
 		violation(check, "S5: gpa %#lx is mapped by an entry that reaches beyond its region, or should not be large",
 			  gpa.v);
 
 	if (page.file != expected.file || page.page != expected.page)
 		violation(check, "S5: gpa %#lx maps page %lu of file %u, its region shows page %lu of file %u",
 			  gpa.v, page.page, page.file, expected.page, expected.file);
+	if (writable && ept_file_watched(check->ept, page))
+		violation(check, "F29: gpa %#lx may write to page %lu of file %u, which is watched",
+			  gpa.v, page.page, page.file);
 	if (writable && !ept_region_writes_through(region))
 		violation(check, "S9: gpa %#lx may write to page %lu of file %u", gpa.v, page.page,
 			  page.file);

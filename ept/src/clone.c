@@ -92,6 +92,34 @@ enum ept_status ept_space_freeze(struct ept_space *space, struct ept_change *cha
 	return EPT_OK;
 }
 
+enum ept_status ept_space_snapshot(struct ept_space *space, struct ept_space **frozen,
+				   struct ept_change *change)
+{
+	struct ept_space *parent;
+	enum ept_status status;
+
+	if (!space->options.sharing)
+		return EPT_INVALID;
+	parent = ept_space_new(space->ept, &space->options);
+	if (!parent)
+		return EPT_NO_MEMORY;
+	pthread_mutex_lock(&space->lock);
+	ept_change_begin(change, space->ept, space);
+	status = space->frozen ? EPT_FROZEN : clone_into(change, parent);
+	if (status != EPT_OK) {
+		ept_space_discard(parent);
+		return ept_change_abort(change, status);
+	}
+	/* It takes the place of the space among its ancestors. */
+	parent->frozen = true;
+	parent->parent = space->parent;
+	space->parent = parent;
+	atomic_store(&parent->references, 2);
+	ept_space_publish(parent);
+	*frozen = parent;
+	return EPT_OK;
+}
+
 /* The space gets the parent's root back; its own goes, with all that only it refers to. */
 static enum ept_status reset_root(struct ept_change *change)
 {

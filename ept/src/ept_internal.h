@@ -104,6 +104,16 @@ struct ept_stat {
 	_Atomic uint64_t leaves_broken;
 };
 
+struct ept_file_chunk;
+
+/* What becomes of a file while it is mapped. */
+struct ept_file_state {
+	_Atomic uint64_t pages; /* that regions may map */
+	uint64_t capacity;	/* to which it may grow */
+	atomic_bool special;	/* there are chunks: some pages were moved or watched */
+	_Atomic(struct ept_file_chunk *) *chunks;
+};
+
 TAILQ_HEAD(ept_space_list, ept_space);
 
 struct ept {
@@ -112,9 +122,12 @@ struct ept {
 	struct ept_page_pool pages;
 	struct ept_index index;
 	struct rmap *rmap;
+	/* Guards the files, and is held during a pass over one: outermost, never with a space's lock. */
+	pthread_mutex_t files_lock;
 	struct ept_file files[EPT_FILES];
+	struct ept_file_state file_states[EPT_FILES];
 	_Atomic unsigned file_count;
-	pthread_mutex_t spaces_lock; /* guards the list and the files; nothing is locked while it is held */
+	pthread_mutex_t spaces_lock; /* guards the list of spaces; nothing is locked while it is held */
 	struct ept_space_list spaces;
 	struct ept_stat stat;
 };
@@ -242,8 +255,6 @@ static inline uint32_t ept_page_number(const struct ept *ept, struct fpa page)
 	return (uint32_t)((page.v - ept->config.memory.pages_at.v) >> EPT_PAGE_SHIFT);
 }
 
-/* The memory file's page that lies at @at; false if none does. */
-bool ept_file_page_of(const struct ept *ept, struct fpa at, struct file_page *page);
 
 /*
  * What the reverse map calls the pages that a leaf entry of @level maps, of which @page is the first. It
@@ -256,11 +267,33 @@ static inline struct file_page ept_rmap_page(struct file_page page, unsigned lev
 	return page;
 }
 
+/* file.c */
+void ept_files_free(struct ept *ept);
+/* The memory file's page that lies at @at; false if none does. */
+bool ept_file_page_of(const struct ept *ept, struct fpa at, struct file_page *page);
 /* Where a page of a memory file lies. */
-static inline struct fpa ept_file_page_at(const struct ept *ept, struct file_page page)
-{
-	return (struct fpa){ ept->files[page.file].window.v + (page.page << EPT_PAGE_SHIFT) };
-}
+struct fpa ept_file_page_at(const struct ept *ept, struct file_page page);
+/* How many pages it has at this moment. */
+uint64_t ept_file_pages(const struct ept *ept, uint32_t file);
+/* Whether nothing is special about the 2 MiB around @page: all of it is at home and not watched. */
+bool ept_file_is_plain(const struct ept *ept, struct file_page page);
+/* Whether @page was moved, and which page of a spare file it lies in. */
+bool ept_file_page_moved(const struct ept *ept, struct file_page page, struct file_page *to);
+/* Whether @spare is a spare file's page in which no page lies. */
+bool ept_file_place_free(const struct ept *ept, struct file_page spare);
+/* The rest with files_lock held. Room for a page that moves; false without memory. */
+bool ept_file_place_prepare(struct ept *ept, struct file_page page, struct file_page to);
+/* @page lies in @to from now on, which is itself or was free. */
+void ept_file_place_set(struct ept *ept, struct file_page page, struct file_page to);
+void ept_file_place_release(struct ept *ept, struct file_page spare);
+bool ept_file_watch_prepare(struct ept *ept, struct file_page first, uint64_t count);
+void ept_file_watch_set(struct ept *ept, struct file_page page, bool watched);
+
+/* sweep.c */
+/* Goes on with a pass up to the next edits or invalidations; with stage 0 it is over. */
+enum ept_status ept_sweep_step(struct ept_change *change);
+/* Ends a pass and unlocks; returns @status, with which it ends. */
+enum ept_status ept_sweep_end(struct ept_change *change, enum ept_status status);
 
 /* index.c */
 bool ept_index_init(struct ept *ept);
@@ -283,6 +316,8 @@ void ept_region_insert(struct ept_space *space, const struct ept_region *region)
 void ept_region_cut(struct ept_space *space, struct gpa start, struct gpa end);
 void ept_region_set_rights(struct ept_space *space, struct gpa start, struct gpa end,
 			   unsigned rights);
+/* The regions of [start, end), whose goal is free, begin at @to from now on. */
+void ept_region_move(struct ept_space *space, struct gpa start, struct gpa end, struct gpa to);
 bool ept_region_copy(struct ept_space *to, const struct ept_space *from);
 
 static inline struct gpa ept_region_end(const struct ept_region *region)
@@ -339,6 +374,12 @@ bool ept_change_reserve(struct ept_change *change, size_t count);
 void ept_change_store(struct ept_change *change, struct ept_table *table, unsigned index,
 		      uint64_t value);
 /*
+ * The private page that entry @index of @table maps, a table of level 1 like @to, is to be mapped by the absent
+ * entry @to_index of @to instead. Both are held; room for two edits was reserved.
+ */
+void ept_change_move(struct ept_change *change, struct ept_table *table, unsigned index,
+		     struct ept_table *to, unsigned to_index);
+/*
  * Entry @index of @table is to point at @child, whose reference goes to the entry, also on failure.
  */
 enum ept_status ept_change_link(struct ept_change *change, struct ept_table *table, unsigned index,
@@ -349,7 +390,8 @@ enum ept_status ept_change_invalidate_space(struct ept_change *change);
 /* The beginning of the span that a table of @level has around @gpa. */
 struct gpa ept_span_start(struct gpa gpa, unsigned level);
 /* Whether an entry of a table of @level is to map what @region shows around @gpa. */
-bool ept_region_has_leaf(const struct ept_region *region, struct gpa gpa, unsigned level);
+bool ept_region_has_leaf(const struct ept *ept, const struct ept_region *region, struct gpa gpa,
+			 unsigned level);
 /*
  * Fills all absent entries of @table, which is held or fresh and translates @gpa, that can map what
  * @region shows. Nothing at levels that cannot.

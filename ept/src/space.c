@@ -12,6 +12,7 @@ struct ept *ept_create(const struct ept_config *config)
 		return NULL;
 	ept->config = *config;
 	pthread_mutex_init(&ept->spaces_lock, NULL);
+	pthread_mutex_init(&ept->files_lock, NULL);
 	TAILQ_INIT(&ept->spaces);
 	ept->rmap = rmap_create(config->memory.table_count);
 	if (!ept->rmap || !ept_tables_init(ept) || !ept_pages_init(ept) || !ept_index_init(ept)) {
@@ -26,6 +27,7 @@ void ept_destroy(struct ept *ept)
 	if (!ept)
 		return;
 	assert(TAILQ_EMPTY(&ept->spaces));
+	ept_files_free(ept);
 	ept_index_free(ept);
 	ept_pages_free(ept);
 	ept_tables_free(ept);

@@ -70,7 +70,9 @@ struct ept_config {
 struct ept_file {
 	struct fpa window; /* a multiple of 2 MiB, where regions are to have large entries */
 	uint64_t pages;
-	bool writable; /* whether regions of mode EPT_SHARED may map it */
+	uint64_t capacity; /* pages to which it may grow within its window; @pages if that is more */
+	bool writable;	   /* whether regions of mode EPT_SHARED may map it */
+	bool spare;	   /* no region maps it: pages of other files may be moved here */
 };
 
 struct ept_space_options {
@@ -121,6 +123,56 @@ void ept_destroy(struct ept *ept);
 /* Makes a memory file known; its number, or -1 when memory ran out. Before any space maps it. */
 int ept_file_add(struct ept *ept, const struct ept_file *file);
 
+/* The file has @pages now, no fewer than before and at most its capacity. */
+enum ept_status ept_file_grow(struct ept *ept, uint32_t file, uint64_t pages);
+
+/*
+ * Passes over all entries that map @count pages of a file from @first on, whatever the number of
+ * spaces: one table is edited for each step, and no space is locked. They return with a change to
+ * finish like the operations on spaces, and exclude each other until then.
+ */
+
+/*
+ * Takes the pages from all tables, so that the caller may do as it likes with the memory behind them. A
+ * guest that comes back to one of them faults it in again.
+ */
+enum ept_status ept_file_reclaim(struct ept *ept, struct file_page first, uint64_t count,
+				 struct ept_change *change);
+
+/*
+ * Moves a page of a file that no region may write to: copied to the free page @to of a spare file, or back
+ * to its own place, and from then on found there. Its old place is unused when the change is finished.
+ */
+enum ept_status ept_file_move(struct ept *ept, struct file_page page, struct file_page to,
+			      struct ept_change *change);
+
+/*
+ * Watches pages: from the end of the change on nobody writes to them, neither a guest, whose write
+ * fault ends with EPT_WATCHED, nor who asks ept_file_write_begin() (F29).
+ */
+enum ept_status ept_file_watch(struct ept *ept, struct file_page first, uint64_t count,
+			       struct ept_change *change);
+
+/* No longer. Guests get the right to write back when they fault. */
+void ept_file_unwatch(struct ept *ept, struct file_page first, uint64_t count);
+
+bool ept_file_watched(const struct ept *ept, struct file_page page);
+
+/*
+ * For who writes to a file other than through a guest's tables: EPT_WATCHED, or EPT_OK and nobody
+ * begins to watch before ept_file_write_end().
+ */
+enum ept_status ept_file_write_begin(struct ept *ept, struct file_page page);
+void ept_file_write_end(struct ept *ept);
+
+/*
+ * Sets bit i of @accessed (the others stay) if page @first + i was accessed since the last harvest
+ * through some table, as far as the processor or KVM notes that, and begins anew.
+ * EPT_INVALID where the format has no bit for it.
+ */
+enum ept_status ept_file_harvest(struct ept *ept, struct file_page first, uint64_t count,
+				 uint64_t *accessed, struct ept_change *change);
+
 /* An empty space. Its root exists at once. */
 enum ept_status ept_space_create(struct ept *ept, const struct ept_space_options *options,
 				 struct ept_space **out);
@@ -143,6 +195,13 @@ enum ept_status ept_space_protect(struct ept_space *space, struct gpa start, uin
 				  unsigned rights, struct ept_change *change);
 
 /*
+ * Moves the regions and the private pages of [from, from + bytes), which must have no hole, to @to, where
+ * there must be no region.
+ */
+enum ept_status ept_space_move(struct ept_space *space, struct gpa from, uint64_t bytes,
+			       struct gpa to, struct ept_change *change);
+
+/*
  * Makes an access of @access (one of enum ept_rights) at @gpa possible: fills in what is missing,
  * and for a write unshares the tables on the path and copies the page. A change without edits means
  * that somebody else did it meanwhile.
@@ -159,6 +218,13 @@ enum ept_status ept_space_clone(struct ept_space *parent, struct ept_space **out
 
 /* Lets no operation change the space's memory any more, so that clones can be reset to it. */
 enum ept_status ept_space_freeze(struct ept_space *space, struct ept_change *change);
+
+/*
+ * Freezes what a space is at this moment, as a new space @frozen, and lets the space go on as its first
+ * clone (B2). Costs what a clone costs: the entries of the root lose the right to write.
+ */
+enum ept_status ept_space_snapshot(struct ept_space *space, struct ept_space **frozen,
+				   struct ept_change *change);
 
 /* Gives a clone of a frozen space that space's regions and memory back. */
 enum ept_status ept_space_reset(struct ept_space *space, struct ept_change *change);
