@@ -44,9 +44,10 @@ static enum ept_status clone_into(struct ept_change *change, struct ept_space *c
 	status = protect_root(change);
 	if (status != EPT_OK)
 		return status;
-	ept_table_get(parent->root);
-	clone->root = parent->root;
-	ept_count(&change->ept->stat.tables_cloned);
+	status = ept_root_for_clone(parent, &clone->root);
+	if (status != EPT_OK)
+		return status;
+	ept_event(change->ept, EPT_EVENT_CLONE, parent->root, clone);
 	if (parent->frozen) {
 		atomic_fetch_add(&parent->references, 1);
 		clone->parent = parent;
@@ -123,15 +124,18 @@ enum ept_status ept_space_snapshot(struct ept_space *space, struct ept_space **f
 /* The space gets the parent's root back; its own goes, with all that only it refers to. */
 static enum ept_status reset_root(struct ept_change *change)
 {
-	struct ept_table *root = change->space->parent->root;
+	struct ept_space *parent = change->space->parent;
+	enum ept_status status;
+	struct ept_table *root;
 
-	if (change->space->root == root)
+	if (change->space->root == parent->root)
 		return EPT_OK;
 	if (ept_change_invalidate_space(change) != EPT_OK)
 		return EPT_NO_MEMORY;
-	ept_table_get(root);
-	ept_change_set_root(change, root);
-	return EPT_OK;
+	status = ept_root_for_clone(parent, &root);
+	if (status == EPT_OK)
+		ept_change_set_root(change, root);
+	return status;
 }
 
 enum ept_status ept_space_reset(struct ept_space *space, struct ept_change *change)

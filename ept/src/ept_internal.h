@@ -16,6 +16,7 @@
 #include <sys/queue.h>
 
 #include "ept/ept.h"
+#include "ept/trace.h"
 
 #define EPT_NONE  UINT32_MAX
 #define EPT_FILES 1024
@@ -99,9 +100,8 @@ struct ept_index {
 };
 
 struct ept_stat {
-	_Atomic uint64_t faults, spurious, tables_filled, tables_shared, tables_cloned;
-	_Atomic uint64_t tables_copied, pages_copied, tables_dropped, tables_freed;
-	_Atomic uint64_t leaves_broken;
+	_Atomic uint64_t faults, spurious, pages_copied, share_events;
+	_Atomic uint64_t events[EPT_EVENT_KINDS];
 };
 
 struct ept_file_chunk;
@@ -130,6 +130,8 @@ struct ept {
 	pthread_mutex_t spaces_lock; /* guards the list of spaces; nothing is locked while it is held */
 	struct ept_space_list spaces;
 	struct ept_stat stat;
+	struct ept_trace *trace; /* NULL: off */
+	_Atomic uint32_t next_space;
 };
 
 struct ept_space {
@@ -139,9 +141,11 @@ struct ept_space {
 	 */
 	pthread_mutex_t lock;
 	struct ept *ept;
+	uint32_t number;
 	struct ept_space_options options;
 	struct ept_table *root;
 	struct ept_list regions; /* of struct ept_region, by address */
+	uint64_t tables_needed;	 /* by the regions */
 	struct ept_region pending; /* what an unfinished map will add */
 	struct ept_space *parent; /* frozen; NULL if the space is no clone of a frozen one */
 	bool frozen;
@@ -410,6 +414,12 @@ enum ept_status ept_break_leaf(struct ept_change *change, struct ept_table *tabl
 enum ept_status ept_own_root(struct ept_change *change);
 
 /*
+ * A root for another space that is to have what @space has, which is locked: the same one, or a copy of
+ * all tables where they may not be shared. The reference is the caller's.
+ */
+enum ept_status ept_root_for_clone(struct ept_space *space, struct ept_table **root);
+
+/*
  * Makes the table below entry @index of @parent the space's alone, by copying it if others use it,
  * and keeps it locked. With EPT_WRITE in @rights the entry and all of the table's entries that it
  * may grant then allow writing.
@@ -422,6 +432,18 @@ enum ept_status ept_map_step(struct ept_change *change);
 
 /* scrub.c */
 void ept_scrub_finish(struct ept_change *change);
+
+/* trace.c: counts an event of @table, and records it while tracing is on. @space may be NULL. */
+void ept_event(struct ept *ept, enum ept_event_kind kind, const struct ept_table *table,
+	       const struct ept_space *space);
+
+/* share.c */
+/* Whether the space may share tables at all. */
+bool ept_space_shares(const struct ept_space *space);
+/* Whether this time a table may be shared: each question is a numbered event. */
+bool ept_share_event(struct ept *ept);
+/* Tables that the space's regions need, beside a root; to be called when they have changed. */
+void ept_space_measure(struct ept_space *space);
 
 static inline void ept_count(_Atomic uint64_t *counter)
 {

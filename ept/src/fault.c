@@ -16,7 +16,7 @@ static bool eligible(const struct ept_space *space, const struct ept_region *reg
 {
 	struct gpa start = ept_span_start(gpa, level);
 
-	return space->options.sharing && (space->ept->config.share_levels >> level & 1) &&
+	return ept_space_shares(space) && (space->ept->config.share_levels >> level & 1) &&
 	       region->start.v <= start.v &&
 	       start.v + ept_table_span(level) <= ept_region_end(region).v;
 }
@@ -59,7 +59,7 @@ static enum ept_status make_child(struct ept_change *change, struct ept_table *p
 		ept_table_put(ept, child);
 		return status;
 	}
-	ept_count(&ept->stat.tables_filled);
+	ept_event(ept, EPT_EVENT_FILL, child, change->space);
 	*out = child;
 	if (child->shared_writable)
 		rights |= EPT_WRITE;
@@ -80,9 +80,13 @@ static enum ept_status add_child(struct ept_change *change, struct ept_table *pa
 		return make_child(change, parent, index, region, gpa, rights, out);
 	key = key_of(change->space, region, gpa, level);
 	*out = ept_index_get(change->ept, &key);
+	if (*out && !ept_share_event(change->ept)) {
+		ept_table_put(change->ept, *out);
+		*out = NULL;
+	}
 	if (!*out)
 		return make_child(change, parent, index, region, gpa, rights, out);
-	ept_count(&change->ept->stat.tables_shared);
+	ept_event(change->ept, EPT_EVENT_SHARE, *out, change->space);
 	return ept_change_link(change, parent, index, *out, writes_through ? EPT_WRITE : 0);
 }
 

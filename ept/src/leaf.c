@@ -159,7 +159,7 @@ enum ept_status ept_break_leaf(struct ept_change *change, struct ept_table *tabl
 		ept_table_put(ept, *child);
 		return status;
 	}
-	ept_count(&ept->stat.leaves_broken);
+	ept_event(ept, EPT_EVENT_BREAK, *child, change->space);
 	return ept_change_link(change, table, ept_entry_index(gpa, table->level), *child,
 			       region->rights);
 }

@@ -131,7 +131,7 @@ static enum ept_status add_empty(struct ept_change *change, struct ept_table *pa
 	if (!*child)
 		return EPT_NO_TABLE;
 	ept_change_add_fresh(change, *child, false);
-	ept_count(&change->ept->stat.tables_filled);
+	ept_event(change->ept, EPT_EVENT_FILL, *child, change->space);
 	return ept_change_link(change, parent, index, *child, EPT_WRITE);
 }
 
@@ -347,6 +347,7 @@ static void finish_map(struct ept_change *change)
 {
 	if (change->progress.kind == MAP)
 		ept_region_insert(change->space, &change->space->pending);
+	ept_space_measure(change->space);
 }
 
 /* Runs stages up to the next edits. With stage DONE and no edits, the operation is over. */

@@ -137,7 +137,7 @@ static enum ept_status replace(struct ept_change *change, struct ept_table *pare
 		return status;
 	}
 	ept_change_add_fresh(change, copy, false);
-	ept_count(&change->ept->stat.tables_copied);
+	ept_event(change->ept, EPT_EVENT_UNSHARE, copy, change->space);
 	return ept_change_link(change, parent, index, copy, rights);
 }
 
@@ -199,6 +199,97 @@ enum ept_status ept_own_root(struct ept_change *change)
 	}
 	ept_change_add_fresh(change, copy, false);
 	ept_change_set_root(change, copy);
-	ept_count(&change->ept->stat.tables_copied);
+	ept_event(change->ept, EPT_EVENT_UNSHARE, copy, change->space);
 	return EPT_OK;
+}
+
+/* A table like @table, for nobody yet; its lower tables and private pages are shared with @table. */
+static enum ept_status copy_alone(struct ept *ept, struct ept_table *table, struct ept_table **out)
+{
+	struct ept_table *copy = ept_table_take(ept, table->level);
+	enum ept_status status;
+
+	if (!copy)
+		return EPT_NO_TABLE;
+	pthread_mutex_lock(&table->lock);
+	status = copy_table(ept, table, copy);
+	/* What it refers to has other users now: who writes through it must look. */
+	atomic_store(&table->tainted, true);
+	pthread_mutex_unlock(&table->lock);
+	if (status != EPT_OK) {
+		ept_table_put(ept, copy);
+		return status;
+	}
+	pthread_mutex_lock(&copy->lock);
+	copy->published = true;
+	pthread_mutex_unlock(&copy->lock);
+	*out = copy;
+	return EPT_OK;
+}
+
+/* Puts a copy in the place of the table that entry @index of @parent points at. */
+static enum ept_status replace_alone(struct ept *ept, struct ept_table *parent, unsigned index,
+				     struct ept_table **copy)
+{
+	const struct ept_format *format = ept->config.format;
+	uint64_t entry = ept_entry_load(ept, parent, index);
+	struct ept_table *child = ept_entry_child(ept, entry);
+	enum ept_status status = copy_alone(ept, child, copy);
+
+	if (status != EPT_OK)
+		return status;
+	atomic_store(&ept_table_entries(ept, parent)[index],
+		     ept_entry_table(format, ept_table_at(ept, *copy),
+				     ept_entry_rights(format, entry)));
+	rmap_owner_move(ept->rmap, ept_table_number(ept, *copy),
+			(struct rmap_entry){ ept_table_number(ept, parent), (uint16_t)index });
+	ept_table_put(ept, child);
+	return EPT_OK;
+}
+
+/* Replaces all tables below @root, which nobody else has, by copies. */
+static enum ept_status copy_below(struct ept *ept, struct ept_table *root)
+{
+	struct {
+		struct ept_table *table;
+		unsigned index;
+	} stack[EPT_ROOT_LEVEL] = { { .table = root } };
+	unsigned depth = 1;
+	enum ept_status status = EPT_OK;
+
+	while (depth && status == EPT_OK) {
+		struct ept_table *table = stack[depth - 1].table;
+		unsigned index = stack[depth - 1].index++;
+
+		if (index == EPT_ENTRIES) {
+			depth--;
+			continue;
+		}
+		if (ept_entry_fixed(ept, table, index) ||
+		    !ept_entry_is_table(ept, table->level, ept_entry_load(ept, table, index)))
+			continue;
+		stack[depth].index = 0;
+		status = replace_alone(ept, table, index, &stack[depth].table);
+		depth++;
+	}
+	return status;
+}
+
+enum ept_status ept_root_for_clone(struct ept_space *space, struct ept_table **root)
+{
+	struct ept *ept = space->ept;
+	enum ept_status status;
+
+	if (ept_space_shares(space) && ept_share_event(ept)) {
+		*root = space->root;
+		ept_table_get(*root);
+		return EPT_OK;
+	}
+	status = copy_alone(ept, space->root, root);
+	if (status != EPT_OK)
+		return status;
+	status = copy_below(ept, *root);
+	if (status != EPT_OK)
+		ept_table_put(ept, *root);
+	return status;
 }

@@ -153,6 +153,7 @@ bool ept_region_copy(struct ept_space *to, const struct ept_space *from)
 	if (count)
 		memcpy(to->regions.items, from->regions.items, count * sizeof(struct ept_region));
 	to->regions.count = count;
+	to->tables_needed = from->tables_needed;
 	return true;
 }
 

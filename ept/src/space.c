@@ -32,6 +32,7 @@ void ept_destroy(struct ept *ept)
 	ept_pages_free(ept);
 	ept_tables_free(ept);
 	rmap_destroy(ept->rmap);
+	free(ept->trace);
 	pthread_mutex_destroy(&ept->spaces_lock);
 	free(ept);
 }
@@ -45,6 +46,7 @@ struct ept_space *ept_space_new(struct ept *ept, const struct ept_space_options 
 	pthread_mutex_init(&space->lock, NULL);
 	space->ept = ept;
 	space->options = *options;
+	space->number = atomic_fetch_add(&ept->next_space, 1);
 	atomic_store(&space->references, 1);
 	return space;
 }
@@ -154,6 +156,11 @@ bool ept_space_translate(struct ept_space *space, struct gpa gpa, struct fpa *to
 	pthread_mutex_unlock(&space->lock);
 	to->v = ept_entry_target(ept->config.format, entry).v | gpa.v % span;
 	return ept_entry_present(entry);
+}
+
+uint32_t ept_space_number(const struct ept_space *space)
+{
+	return space->number;
 }
 
 uint64_t ept_space_faults(const struct ept_space *space)

@@ -107,8 +107,8 @@ static bool put_reference(struct ept *ept, struct ept_table *table)
 	/* Nobody finds a table whose count has reached 0, so it does so exactly once (F23). */
 	if (before == 1)
 		ept_index_remove(ept, table);
+	ept_event(ept, EPT_EVENT_ZAP, table, NULL);
 	pthread_mutex_unlock(&table->lock);
-	ept_count(&ept->stat.tables_dropped);
 	return before == 1;
 }
 
@@ -149,7 +149,7 @@ static void wipe(struct ept *ept, struct ept_table *table)
 static void retire(struct ept *ept, struct ept_table *table)
 {
 	atomic_fetch_sub(&ept->tables.live[table->level], 1);
-	ept_count(&ept->stat.tables_freed);
+	ept_event(ept, EPT_EVENT_FREE, table, NULL);
 	if (table->published) {
 		pool_push_quarantine(ept, table);
 	} else {

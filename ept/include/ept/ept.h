@@ -62,6 +62,14 @@ struct ept_config {
 	uint64_t root_entry;
 	/* Levels of tables that guests may find in the share index: bit n for level n. */
 	unsigned share_levels;
+	/* A space that needs no more tables than this beside its root has its own (F19). */
+	unsigned share_threshold;
+	/*
+	 * Each time that a table is to be shared has a number, from 0. Those below @share_from and from
+	 * @share_until on (0: no end) are not shared, to find by bisection the one that does harm (F12).
+	 */
+	uint64_t share_from;
+	uint64_t share_until;
 };
 
 #define EPT_SHARE_ALL (1u << 1 | 1u << 2 | 1u << 3)
@@ -92,6 +100,7 @@ struct ept_counters {
 	uint64_t leaves_broken;	 /* entries of 2 MiB replaced by tables */
 	uint64_t tables_dropped; /* references dropped */
 	uint64_t tables_freed;	 /* last references dropped */
+	uint64_t share_events;	 /* times that a table was to be shared */
 };
 
 /* What there is at this moment. */
@@ -109,6 +118,17 @@ struct ept_space_usage {
 	uint64_t tables_shared; /* that others use too */
 	uint64_t pages_alone;	/* private pages */
 	uint64_t pages_shared;	/* private pages that another table also maps */
+};
+
+/* A space's part of all that is in use. */
+struct ept_account {
+	struct ept_space *space;
+	uint64_t tables_alone; /* that no other space is translated by */
+	uint64_t tables_shared;
+	uint64_t tables_part_bytes; /* its part, where each table is divided among its spaces */
+	uint64_t pages_alone;	    /* private pages, the same */
+	uint64_t pages_shared;
+	uint64_t pages_part_bytes;
 };
 
 struct ept;
@@ -263,6 +283,16 @@ uint64_t ept_space_faults(const struct ept_space *space);
 void ept_usage(struct ept *ept, struct ept_usage *usage);
 void ept_counters(struct ept *ept, struct ept_counters *counters);
 void ept_space_usage(struct ept_space *space, struct ept_space_usage *usage);
+
+/*
+ * Divides all tables and private pages among the spaces, up to @max of them; the parts add up to what
+ * ept_usage() says. Returns the number of spaces, 0 without memory. No operation may be under way.
+ */
+size_t ept_accounts(struct ept *ept, struct ept_account *accounts, size_t max);
+
+/* A number that no other space of the engine has had; and how many tables its regions need. */
+uint32_t ept_space_number(const struct ept_space *space);
+uint64_t ept_space_tables(struct ept_space *space);
 
 /* Bytes of the VMM's own memory that the engine's descriptors and the reverse map occupy. */
 uint64_t ept_overhead_bytes(struct ept *ept);
