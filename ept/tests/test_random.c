@@ -134,6 +134,16 @@ static void random_range(unsigned *first, unsigned *last)
 		*last = cells;
 }
 
+/* A cell, mostly one that the guest maps. */
+static unsigned random_cell(const struct player *player)
+{
+	unsigned cell = below(model_cell_count());
+
+	for (unsigned tries = 0; tries < 3 && !player->model.cells[cell].rights; tries++)
+		cell = below(model_cell_count());
+	return cell;
+}
+
 /* Mostly a place in the file that others choose too, so that there is something to share. */
 static struct file_page random_first(uint64_t start, uint64_t pages)
 {
@@ -259,7 +269,7 @@ static void check_read(struct player *player, unsigned cell, unsigned point, uns
 
 static void step_read(struct player *player)
 {
-	unsigned cell = below(model_cell_count());
+	unsigned cell = random_cell(player);
 
 	say(player, "read", cell, cell + 1);
 	check_read(player, cell, below(MODEL_POINTS), below(PORT_WORDS));
@@ -267,7 +277,7 @@ static void step_read(struct player *player)
 
 static void step_exec(struct player *player)
 {
-	unsigned cell = below(model_cell_count());
+	unsigned cell = random_cell(player);
 	enum ept_status status;
 
 	say(player, "exec", cell, cell + 1);
@@ -289,7 +299,7 @@ static bool write_allowed(const struct player *player, unsigned cell, enum ept_s
 
 static void step_write(struct player *player)
 {
-	unsigned cell = below(model_cell_count());
+	unsigned cell = random_cell(player);
 	unsigned point = below(MODEL_POINTS);
 	unsigned word = below(PORT_WORDS);
 	uint64_t value = ++next_value;
@@ -309,7 +319,7 @@ static void step_write(struct player *player)
 /* A fault that nothing caused, as when another vCPU was faster. */
 static void step_fault(struct player *player)
 {
-	unsigned cell = below(model_cell_count());
+	unsigned cell = random_cell(player);
 	unsigned point = below(MODEL_POINTS);
 	unsigned access = 1u << below(3);
 	enum ept_status status;

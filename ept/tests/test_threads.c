@@ -11,7 +11,7 @@
 #include "random_model.h"
 
 #define THREADS 8
-#define CELLS	28 /* of the model's; the rest is for the single-threaded test */
+#define CELLS	31 /* of the model's; the rest is for the single-threaded test */
 #define TRIES	64
 
 struct worker {
@@ -166,7 +166,7 @@ static void work_begin(struct worker *worker)
 
 	worker->is_clone = below(worker, 2);
 	worker->large = below(worker, 2);
-	region = region_at(9, 21, 0, worker->large);
+	region = region_at(10, 24, 0, worker->large);
 	for (unsigned i = 0; i < TRIES; i++) {
 		if (worker->is_clone)
 			status = guest_clone(worker->template, &worker->guest);
@@ -186,7 +186,7 @@ static void work_begin(struct worker *worker)
 	status = guest_map(worker->guest, &region);
 	expect(worker, status, EPT_OK, "map");
 	if (status == EPT_OK)
-		model_map(&worker->model, 9, 21, &region);
+		model_map(&worker->model, 10, 24, &region);
 }
 
 static void work_reset(struct worker *worker)
@@ -237,7 +237,7 @@ static void *run(void *argument)
 /* A frozen guest with memory of every level, some of it written. */
 static struct guest *template_create(struct world *world, struct model *model)
 {
-	static const unsigned parts[][2] = {{0, 5}, {5, 10}, {10, 16}, {17, 20}, {22, 28}};
+	static const unsigned parts[][2] = {{0, 5}, {5, 11}, {11, 17}, {19, 23}, {25, 31}};
 	struct guest *guest = guest_create(world, 0, true);
 
 	memset(model, 0, sizeof(*model));
