@@ -383,6 +383,29 @@ static void S5_a_2_mib_entry_of_other_rights(void **state)
 	scene_destroy(&scene);
 }
 
+/* The page goes from its place in the table of 4 KiB entries into one of 2 MiB, with 511 others. */
+static void S5_a_2_mib_entry_for_private_pages(void **state)
+{
+	struct scene scene;
+	struct fpa from, page;
+	uint64_t entry;
+
+	large_scene_create(&scene, state);
+	from = entry_at(scene.a, AT + MIB2, 1);
+	entry = world_load(scene.world, from);
+	page = ept_entry_target(format_of(&scene), entry);
+	assert_int_equal(page.v % MIB2, 0);
+	world_store(scene.world, from, 0);
+	scene.reported[0] = 0;
+	world_store(scene.world, entry_at(scene.a, LARGE2 + 2 * MIB2, 2),
+		    ept_entry_large_leaf(format_of(&scene), page, RX));
+	assert_true(ept_check(scene.world->ept, collect, &scene) > 0);
+	world_store(scene.world, entry_at(scene.a, LARGE2 + 2 * MIB2, 2), 0);
+	world_store(scene.world, from, entry);
+	assert_non_null(strstr(scene.reported, "S5"));
+	scene_destroy(&scene);
+}
+
 static void S4_a_2_mib_entry_for_no_memory(void **state)
 {
 	struct scene scene;
@@ -457,6 +480,7 @@ int main(void)
 		EACH_FORMAT(S5_a_2_mib_entry_in_a_region_of_4_kib_ones),
 		EACH_FORMAT(S5_a_2_mib_entry_for_another_page),
 		EACH_FORMAT(S5_a_2_mib_entry_of_other_rights),
+		EACH_FORMAT(S5_a_2_mib_entry_for_private_pages),
 		EACH_FORMAT(S7_a_2_mib_entry_that_the_reverse_map_does_not_know),
 		EACH_FORMAT(S8_a_2_mib_entry_that_is_not_what_the_index_says),
 		EACH_FORMAT(S9_a_writable_2_mib_entry_for_a_private_file),

@@ -908,6 +908,47 @@ static void F9_unmap_of_a_part_where_all_may_write(void **state)
 	}
 }
 
+/*
+ * A table that all may write through has become one guest's, which has put private memory into it.
+ * A clone has the table too, and must neither write to that memory nor see what is written to it.
+ */
+static void private_memory_joins(void **state, bool large, uint64_t bytes)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, GIB1 / KIB4, true);
+	uint64_t hole = large ? MIB2 : KIB4;
+	struct guest *a = guest_create(world, 0, true);
+	struct ept_region region = large_region(AT, bytes, file, 0);
+	struct guest *b;
+
+	region.large = large;
+	region.mode = EPT_SHARED;
+	must_map(a, &region);
+	guest_must_write(a, AT, 1);
+	assert_int_equal(guest_unmap(a, AT + hole, hole), EPT_OK);
+	region = large_region(AT + hole, hole, file, hole / KIB4);
+	region.large = large;
+	must_map(a, &region);
+	guest_must_write(a, AT + hole, 2);
+	b = guest_must_clone(a);
+	guest_must_write(b, AT, 3);
+	guest_must_read(a, AT, 3);
+	guest_must_write(b, AT + hole, 4);
+	guest_must_read(a, AT + hole, 2);
+	guest_must_write(a, AT + hole, 5);
+	guest_must_read(b, AT + hole, 4);
+	guest_must_write(a, AT, 6);
+	guest_must_read(b, AT, 6);
+	world_destroy(world);
+}
+
+static void S2_private_memory_in_a_table_that_all_may_write(void **state)
+{
+	private_memory_joins(state, false, MIB2);
+	private_memory_joins(state, false, GIB1);
+	private_memory_joins(state, true, GIB1);
+}
+
 /* Clones of a guest that broke an entry of a table that all could write through. */
 static void S2_a_broken_entry_where_all_may_write(void **state)
 {
@@ -1177,6 +1218,7 @@ int main(void)
 		EACH_FORMAT(B1_reset_brings_back_2_mib_entries),
 		EACH_FORMAT(B6_usage_with_2_mib_entries),
 		EACH_FORMAT(CVE_2025_38084_a_table_with_a_broken_entry_is_not_found),
+		EACH_FORMAT(S2_private_memory_in_a_table_that_all_may_write),
 		EACH_FORMAT(S2_a_broken_entry_where_all_may_write),
 		EACH_FORMAT(S5_translation_within_a_2_mib_entry),
 		EACH_FORMAT(S7_the_reverse_map_knows_2_mib_pages),
