@@ -12,6 +12,7 @@ static const uint64_t cuts[] = {
 	MIB2,
 	MIB2 + 7 * KIB4,
 	2 * MIB2,
+	2 * MIB2 + 9 * KIB4,
 	3 * MIB2,
 	4 * MIB2,
 	4 * MIB2 + 256 * KIB4,
@@ -23,7 +24,9 @@ static const uint64_t cuts[] = {
 	GIB1 + KIB4,
 	GIB1 + MIB2,
 	GIB1 + 2 * MIB2,
+	GIB1 + 2 * MIB2 + 300 * KIB4,
 	2 * GIB1,
+	2 * GIB1 + 5 * MIB2 + KIB4,
 	3 * GIB1,
 	4 * GIB1,
 	4 * GIB1 + MIB2,
@@ -62,6 +65,8 @@ struct gpa model_point(unsigned cell, unsigned point)
 		page = pages - 1;
 	else if (point == 2)
 		page = pages / 3;
+	else if (point == 3)
+		page = pages / 3 + (pages > 1); /* beside the one before */
 	return (struct gpa){cuts[cell] + page * EPT_PAGE_BYTES};
 }
 

@@ -10,7 +10,7 @@
 #include "port.h"
 
 #define MODEL_CELLS  48
-#define MODEL_POINTS 3 /* per cell */
+#define MODEL_POINTS 4 /* per cell */
 #define MODEL_FILES  6
 
 /* What a cell's pages show; rights 0 for nothing. */
@@ -37,7 +37,7 @@ struct model_files {
 
 unsigned model_cell_count(void);
 uint64_t model_cut(unsigned cell);
-/* A page of the cell: its first, its last, or one in between. */
+/* A page of the cell: its first, its last, or one of two in between. */
 struct gpa model_point(unsigned cell, unsigned point);
 
 struct file_page model_file_page(const struct model *model, unsigned cell, struct gpa gpa);

@@ -30,6 +30,7 @@ static uint64_t random_state;
 static uint64_t round_seed;
 static uint64_t round_op;
 static uint64_t next_value;
+static uint64_t leaves_broken; /* in all rounds */
 static char what[128];
 
 static uint64_t number_from(const char *name, uint64_t otherwise)
@@ -131,6 +132,16 @@ static void random_range(unsigned *first, unsigned *last)
 	*last = *first + 1 + below(below(4) ? 2 : 6);
 	if (*last > cells)
 		*last = cells;
+}
+
+/* A cell, mostly one that the guest maps. */
+static unsigned random_cell(const struct player *player)
+{
+	unsigned cell = below(model_cell_count());
+
+	for (unsigned tries = 0; tries < 3 && !player->model.cells[cell].rights; tries++)
+		cell = below(model_cell_count());
+	return cell;
 }
 
 /* Mostly a place in the file that others choose too, so that there is something to share. */
@@ -258,7 +269,7 @@ static void check_read(struct player *player, unsigned cell, unsigned point, uns
 
 static void step_read(struct player *player)
 {
-	unsigned cell = below(model_cell_count());
+	unsigned cell = random_cell(player);
 
 	say(player, "read", cell, cell + 1);
 	check_read(player, cell, below(MODEL_POINTS), below(PORT_WORDS));
@@ -266,7 +277,7 @@ static void step_read(struct player *player)
 
 static void step_exec(struct player *player)
 {
-	unsigned cell = below(model_cell_count());
+	unsigned cell = random_cell(player);
 	enum ept_status status;
 
 	say(player, "exec", cell, cell + 1);
@@ -288,7 +299,7 @@ static bool write_allowed(const struct player *player, unsigned cell, enum ept_s
 
 static void step_write(struct player *player)
 {
-	unsigned cell = below(model_cell_count());
+	unsigned cell = random_cell(player);
 	unsigned point = below(MODEL_POINTS);
 	unsigned word = below(PORT_WORDS);
 	uint64_t value = ++next_value;
@@ -308,7 +319,7 @@ static void step_write(struct player *player)
 /* A fault that nothing caused, as when another vCPU was faster. */
 static void step_fault(struct player *player)
 {
-	unsigned cell = below(model_cell_count());
+	unsigned cell = random_cell(player);
 	unsigned point = below(MODEL_POINTS);
 	unsigned access = 1u << below(3);
 	enum ept_status status;
@@ -480,6 +491,7 @@ static void files_destroy(void)
 static void run_round(const struct ept_format *format, uint64_t seed, uint64_t ops)
 {
 	struct world_options options = world_defaults(format);
+	struct ept_counters counters;
 
 	round_seed = seed;
 	random_state = seed;
@@ -495,6 +507,11 @@ static void run_round(const struct ept_format *format, uint64_t seed, uint64_t o
 		step();
 	snprintf(what, sizeof(what), "the end of a round");
 	world_check(world);
+	ept_counters(world->ept, &counters);
+	leaves_broken += counters.leaves_broken;
+	/* A round of usual length comes by many entries of 2 MiB, and breaks some. */
+	if (ops == ROUND_OPS && !counters.leaves_broken)
+		port_fail(world, "no entry of 2 MiB was broken");
 	world_destroy(world);
 	files_destroy();
 }
@@ -506,6 +523,7 @@ static void test_random_operations(void **state)
 
 	for (uint64_t done = 0; done < ops; done += ROUND_OPS)
 		run_round(*state, seed++, ops - done < ROUND_OPS ? ops - done : ROUND_OPS);
+	print_message("%llu entries of 2 MiB broken\n", (unsigned long long)leaves_broken);
 }
 
 int main(int argc, char **argv)
