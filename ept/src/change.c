@@ -275,6 +275,8 @@ static void settle_held(struct ept_change *change)
 			continue;
 		ept_index_remove(change->ept, held->table);
 		held->table->clean = false;
+		/* It may show private memory from now on, which only its owner may write. */
+		held->table->shared_writable = false;
 		if (held->sanitized)
 			atomic_store(&held->table->tainted, false);
 	}

@@ -81,6 +81,8 @@ static void check_private_leaf(struct check *check, const struct place *place,
 {
 	uint64_t gpa = leaf_gpa(place);
 
+	if (place->table->level != 1)
+		violation(check, "S5: gpa %#lx maps private page %u by an entry of 2 MiB", gpa, page);
 	if (region->mode != EPT_PRIVATE)
 		violation(check, "S5: gpa %#lx maps private page %u in a shared region", gpa, page);
 	if (writable && (place->shared || check->ept->pages.counts[page] > 1))
