@@ -16,7 +16,8 @@
  */
 #include "ept_internal.h"
 
-enum map_kind { MAP, UNMAP, PROTECT, MOVE };
+/* To move something, first what is in the way is made room of, then it moves. */
+enum map_kind { MAP, UNMAP, PROTECT, MAKE_ROOM, MOVE };
 
 enum map_stage { DONE, OWN_START, OWN_END, OWN_MIDDLE, OWN_GOAL, REGIONS, ENTRIES };
 
@@ -202,7 +203,7 @@ static enum entry_fate entry_fate(const struct ept_change *change, const struct 
 {
 	struct fpa target = ept_entry_target(change->ept->config.format, entry);
 
-	if (change->progress.kind == MAP || change->progress.kind == UNMAP)
+	if (change->progress.kind != PROTECT && change->progress.kind != MOVE)
 		return GO;
 	/* Otherwise what a fault can bring back goes, and private pages stay. */
 	if (!ept_entry_is_table(change->ept, table->level, entry))
@@ -343,8 +344,28 @@ static enum ept_status run_stage(struct ept_change *change)
 	return status;
 }
 
+/* From room to move: the other range. */
+static void begin_move(struct ept_progress *progress)
+{
+	uint64_t bytes = progress->end.v - progress->start.v;
+	struct gpa goal = progress->start;
+
+	*progress = (struct ept_progress){
+		.stage = OWN_START,
+		.kind = MOVE,
+		.start = progress->to,
+		.at = progress->to,
+		.end = { progress->to.v + bytes },
+		.to = goal,
+	};
+}
+
 static void finish_map(struct ept_change *change)
 {
+	if (change->progress.kind == MAKE_ROOM) {
+		begin_move(&change->progress);
+		return;
+	}
 	if (change->progress.kind == MAP)
 		ept_region_insert(change->space, &change->space->pending);
 	ept_space_measure(change->space);
@@ -479,6 +500,6 @@ enum ept_status ept_space_move(struct ept_space *space, struct gpa from, uint64_
 		return ept_change_abort(change, EPT_FROZEN);
 	if (!ept_region_covers(space, from, from_end) || ept_region_any(space, to, to_end))
 		return ept_change_abort(change, EPT_OVERLAP);
-	change->progress.to = to;
-	return begin(change, MOVE, from, bytes, 0);
+	change->progress.to = from;
+	return begin(change, MAKE_ROOM, to, bytes, 0);
 }

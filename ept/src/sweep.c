@@ -349,6 +349,7 @@ enum ept_status ept_file_move(struct ept *ept, struct file_page page, struct fil
 		.to = { ept->files[to.file].window.v + (to.page << EPT_PAGE_SHIFT) },
 		.from = sweep->from,
 	};
-	change->has_copy = true;
+	/* At home it still is: nobody may write there. */
+	change->has_copy = to.file != page.file;
 	return EPT_OK;
 }

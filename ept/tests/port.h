@@ -124,6 +124,17 @@ void port_fail(struct world *world, const char *text, ...)
 	__attribute__((noreturn, format(printf, 2, 3)));
 
 uint32_t world_file(struct world *world, uint64_t pages, bool writable);
+/* A file that pages of others can be moved to. */
+uint32_t world_spare_file(struct world *world, uint64_t pages);
+enum ept_status world_reclaim(struct world *world, struct file_page first, uint64_t count,
+			      struct tally *tally);
+enum ept_status world_watch(struct world *world, struct file_page first, uint64_t count,
+			    struct tally *tally);
+enum ept_status world_harvest(struct world *world, struct file_page first, uint64_t count,
+			      uint64_t *accessed, struct tally *tally);
+enum ept_status world_move_page(struct world *world, struct file_page page, struct file_page to,
+				struct tally *tally);
+/* Where a page of a file lies, by the engine. */
 struct fpa world_file_page(const struct world *world, uint32_t file, uint64_t page);
 /* What word @word of a page of a file that nobody wrote reads as. */
 uint64_t world_stamp(uint32_t file, uint64_t page, unsigned word);
@@ -162,6 +173,9 @@ enum ept_status guest_fault(struct guest *guest, uint64_t gpa, unsigned access);
 enum ept_status guest_clone(struct guest *parent, struct guest **out);
 enum ept_status guest_freeze(struct guest *guest);
 enum ept_status guest_reset(struct guest *guest);
+enum ept_status guest_move(struct guest *guest, uint64_t from, uint64_t bytes, uint64_t to);
+/* @frozen is what the guest was; nobody runs in it. */
+enum ept_status guest_snapshot(struct guest *guest, struct guest **frozen);
 
 /*
  * Accesses as a guest makes them: through its caches, then its tables, and on a fault through the

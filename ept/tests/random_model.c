@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "random_model.h"
 
+#include <string.h>
+
 /*
  * Where cells begin: borders of spans of every level, and addresses a few pages beside them, so
  * that whole tables of each level, parts of tables, and neighbours in one table all occur.
@@ -176,4 +178,17 @@ void model_write(struct model *model, struct model_files *files, unsigned cell, 
 		files->pages[page.file][page.page].words[word] = value;
 	else
 		page_of(model, cell, point)->words[word] = value;
+}
+
+bool model_watched(const struct model_files *files, struct file_page page)
+{
+	return files->watched.file == page.file &&
+	       page.page - files->watched.page < files->watched_count;
+}
+
+void model_move(struct model *model, unsigned cell, unsigned goal)
+{
+	model->cells[goal] = model->cells[cell];
+	memcpy(model->pages[goal], model->pages[cell], sizeof(model->pages[cell]));
+	model_unmap(model, cell, cell + 1);
 }

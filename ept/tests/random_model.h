@@ -33,7 +33,13 @@ struct model {
 /* Memory files that can be written: contents by page, shared by all guests. */
 struct model_files {
 	struct page *pages[MODEL_FILES]; /* NULL if it is not writable */
+	struct file_page watched;	 /* the first of them */
+	uint64_t watched_count;
 };
+
+bool model_watched(const struct model_files *files, struct file_page page);
+/* The cell's pages are those of @goal now, a cell of the same size. */
+void model_move(struct model *model, unsigned cell, unsigned goal);
 
 unsigned model_cell_count(void);
 uint64_t model_cut(unsigned cell);

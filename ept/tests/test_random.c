@@ -31,6 +31,10 @@ static uint64_t round_seed;
 static uint64_t round_op;
 static uint64_t next_value;
 static uint64_t leaves_broken; /* in all rounds */
+static uint64_t page_moves;
+
+#define SPARE_FILE  4
+#define SPARE_PAGES 24
 static char what[128];
 
 static uint64_t number_from(const char *name, uint64_t otherwise)
@@ -287,9 +291,15 @@ static void step_exec(struct player *player)
 }
 
 /* What a write must end with. A frozen guest may still write through to a file that it shows. */
-static bool write_allowed(const struct player *player, unsigned cell, enum ept_status status)
+static bool write_allowed(const struct player *player, unsigned cell, unsigned point,
+			  enum ept_status status)
 {
 	enum ept_status expected = model_access(&player->model, cell, EPT_WRITE);
+	struct file_page page = model_file_page(&player->model, cell, model_point(cell, point));
+
+	if (expected == EPT_OK && player->model.cells[cell].mode == EPT_SHARED &&
+	    model_watched(&files, page))
+		return status == EPT_WATCHED || (player->frozen && status == EPT_FROZEN);
 
 	if (!player->frozen || expected != EPT_OK)
 		return status == expected;
@@ -310,7 +320,7 @@ static void step_write(struct player *player)
 			     value);
 	if (out_of_memory(status))
 		return;
-	if (!write_allowed(player, cell, status))
+	if (!write_allowed(player, cell, point, status))
 		port_fail(world, "a write ended with '%s'", ept_status_text(status));
 	if (status == EPT_OK)
 		model_write(&player->model, &files, cell, point, word, value);
@@ -328,7 +338,7 @@ static void step_fault(struct player *player)
 	status = guest_fault(player->guest, model_point(cell, point).v, access);
 	if (out_of_memory(status))
 		return;
-	if (access == EPT_WRITE ? !write_allowed(player, cell, status)
+	if (access == EPT_WRITE ? !write_allowed(player, cell, point, status)
 				: status != model_access(&player->model, cell, access))
 		port_fail(world, "a fault ended with '%s'", ept_status_text(status));
 	if (status == EPT_OK && access == EPT_WRITE)
@@ -380,6 +390,133 @@ static void step_reset(struct player *player)
 		player->model = player->base;
 }
 
+static void step_snapshot(struct player *player)
+{
+	struct player *frozen = player_free();
+	enum ept_status status;
+	struct guest *guest;
+
+	if (!frozen)
+		return;
+	say(player, "snapshot", 0, 0);
+	status = guest_snapshot(player->guest, &guest);
+	if (out_of_memory(status))
+		return;
+	if (!player->sharing)
+		expect(status, EPT_INVALID);
+	else
+		expect(status, player->frozen ? EPT_FROZEN : EPT_OK);
+	if (status != EPT_OK)
+		return;
+	*frozen = *player;
+	frozen->guest = guest;
+	frozen->frozen = true;
+	player->has_base = true;
+	player->base = player->model;
+}
+
+/* To another cell of the same size, if there is one. */
+static void step_move(struct player *player)
+{
+	unsigned cell = random_cell(player);
+	unsigned goal = below(model_cell_count());
+	uint64_t bytes = model_cut(cell + 1) - model_cut(cell);
+	enum ept_status status;
+
+	for (unsigned tries = 0; tries < model_cell_count(); tries++) {
+		goal = (goal + 1) % model_cell_count();
+		if (goal != cell && model_cut(goal + 1) - model_cut(goal) == bytes)
+			break;
+	}
+	if (goal == cell || model_cut(goal + 1) - model_cut(goal) != bytes)
+		return;
+	say(player, "move", cell, goal);
+	status = guest_move(player->guest, model_cut(cell), bytes, model_cut(goal));
+	if (out_of_memory(status))
+		return;
+	if (player->frozen)
+		expect(status, EPT_FROZEN);
+	else if (!player->model.cells[cell].rights || player->model.cells[goal].rights)
+		expect(status, EPT_OVERLAP);
+	else
+		expect(status, EPT_OK);
+	if (status == EPT_OK)
+		model_move(&player->model, cell, goal);
+}
+
+/* A page that some guest's cell shows, so that there is something to find. */
+static struct file_page random_page(const struct player *player)
+{
+	unsigned cell = random_cell(player);
+	struct file_page page = {below(4), below(3) * EPT_ENTRIES};
+
+	if (player->model.cells[cell].rights)
+		page = model_file_page(&player->model, cell,
+				       model_point(cell, below(MODEL_POINTS)));
+	return page;
+}
+
+static uint64_t random_count(struct file_page first, uint64_t most)
+{
+	uint64_t left = world->files[first.file].ept.pages - first.page;
+	uint64_t count = 1 + below(below(2) ? 4 : (uint32_t)most);
+
+	return count < left ? count : left;
+}
+
+static void step_reclaim(struct player *player)
+{
+	struct file_page first = random_page(player);
+	struct tally tally;
+
+	say(player, "reclaim", 0, 0);
+	expect(world_reclaim(world, first, random_count(first, 2048), &tally), EPT_OK);
+}
+
+static void step_watch(struct player *player)
+{
+	struct file_page first = random_page(player);
+	struct tally tally;
+
+	say(player, "watch", 0, 0);
+	ept_file_unwatch(world->ept, files.watched, files.watched_count);
+	files.watched_count = 0;
+	if (!below(3))
+		return;
+	files.watched = first;
+	files.watched_count = random_count(first, 700);
+	expect(world_watch(world, first, files.watched_count, &tally), EPT_OK);
+}
+
+static void step_harvest(struct player *player)
+{
+	struct file_page first = random_page(player);
+	uint64_t accessed[1024 / 64] = {0};
+	struct tally tally;
+
+	say(player, "harvest", 0, 0);
+	expect(world_harvest(world, first, random_count(first, 1024), accessed, &tally), EPT_OK);
+}
+
+/* To one of a few pages of the spare file, or back home. */
+static void step_move_page(struct player *player)
+{
+	struct file_page page = random_page(player);
+	struct file_page to = {SPARE_FILE, below(SPARE_PAGES)};
+	enum ept_status status;
+	struct tally tally;
+
+	say(player, "move a page", 0, 0);
+	if (!below(3))
+		to = page;
+	status = world_move_page(world, page, to, &tally);
+	/* Refused for a file that guests write to, a place that is taken, a page that is at home. */
+	if (status == EPT_INVALID)
+		return;
+	expect(status, EPT_OK);
+	page_moves++;
+}
+
 /* All that a guest sees, at all places that the model knows. */
 static void step_look(struct player *player)
 {
@@ -415,9 +552,34 @@ static void relieve(void)
 		step_destroy();
 }
 
+/* What is done to files, whoever maps them. */
+static void step_file(struct player *player)
+{
+	switch (below(4)) {
+	case 0:
+		step_reclaim(player);
+		break;
+	case 1:
+		step_watch(player);
+		break;
+	case 2:
+		step_harvest(player);
+		break;
+	default:
+		step_move_page(player);
+		break;
+	}
+}
+
 static void step_with(struct player *player, unsigned choice)
 {
-	if (choice < 34)
+	if (choice < 4)
+		step_file(player);
+	else if (choice < 6)
+		step_move(player);
+	else if (choice < 7)
+		step_snapshot(player);
+	else if (choice < 34)
 		step_write(player);
 	else if (choice < 60)
 		step_read(player);
@@ -479,6 +641,7 @@ static void files_create(void)
 		files.pages[f] = malloc(bytes);
 		memcpy(files.pages[f], world->files[f].pages, bytes);
 	}
+	world_spare_file(world, SPARE_PAGES);
 }
 
 static void files_destroy(void)
@@ -523,7 +686,8 @@ static void test_random_operations(void **state)
 
 	for (uint64_t done = 0; done < ops; done += ROUND_OPS)
 		run_round(*state, seed++, ops - done < ROUND_OPS ? ops - done : ROUND_OPS);
-	print_message("%llu entries of 2 MiB broken\n", (unsigned long long)leaves_broken);
+	print_message("%llu entries of 2 MiB broken, %llu pages of files moved\n",
+		      (unsigned long long)leaves_broken, (unsigned long long)page_moves);
 }
 
 int main(int argc, char **argv)

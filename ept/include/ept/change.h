@@ -105,7 +105,7 @@ struct ept_progress {
 	struct gpa start;
 	struct gpa at;
 	struct gpa end;
-	struct gpa to; /* where the start moves */
+	struct gpa to; /* where another range begins, of the same size */
 };
 
 /* A pass over all entries that map pages of a memory file, and how far it got. */

@@ -161,7 +161,7 @@ enum ept_status ept_file_reclaim(struct ept *ept, struct file_page first, uint64
 
 /*
  * Moves a page of a file that no region may write to: copied to the free page @to of a spare file, or back
- * to its own place, and from then on found there. Its old place is unused when the change is finished.
+ * to its own place, where it must still be, and from then on found there. Its old place is unused when the change is finished.
  */
 enum ept_status ept_file_move(struct ept *ept, struct file_page page, struct file_page to,
 			      struct ept_change *change);
