@@ -28,6 +28,7 @@ struct rmap_pool {
  */
 struct rmap_span {
 	uint32_t chain_next; /* in the hash chain */
+	uint32_t chain_prev;
 	uint32_t table;
 	uint32_t file;
 	uint32_t next; /* the table's next span */
