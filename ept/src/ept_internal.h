@@ -248,10 +248,14 @@ void ept_page_put(struct ept *ept, struct fpa page);
 bool ept_page_is_shared(const struct ept *ept, struct fpa page);
 
 /* Whether @at is a private page (and not a memory file's). */
+static inline bool ept_memory_has_page(const struct ept_memory *memory, struct fpa at)
+{
+	return at.v - memory->pages_at.v < (uint64_t)memory->page_count << EPT_PAGE_SHIFT;
+}
+
 static inline bool ept_page_is_private(const struct ept *ept, struct fpa at)
 {
-	return at.v - ept->config.memory.pages_at.v <
-	       (uint64_t)ept->config.memory.page_count << EPT_PAGE_SHIFT;
+	return ept_memory_has_page(&ept->config.memory, at);
 }
 
 static inline uint32_t ept_page_number(const struct ept *ept, struct fpa page)

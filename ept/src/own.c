@@ -12,6 +12,8 @@
  */
 #include "ept_internal.h"
 
+#define LINE 8 /* entries in a cache line */
+
 /* Whether an entry of a table that was shared may keep its right to write. */
 static bool may_stay_writable(const struct ept *ept, unsigned level, uint64_t entry)
 {
@@ -25,59 +27,102 @@ static bool may_stay_writable(const struct ept *ept, unsigned level, uint64_t en
 	       (!ept_table_is_shared(child) && !atomic_load(&child->tainted));
 }
 
-/* What @entry of a table of @level looks like in a copy of that table, where all is shared. */
-static uint64_t entry_for_copy(const struct ept *ept, unsigned level, uint64_t entry)
+/* Takes the reference that a copy of leaf @entry needs; returns the copy, read-only if shared. */
+static uint64_t leaf_copy(struct ept *ept, const struct ept_format *format,
+			  const struct ept_memory *memory, uint64_t entry)
 {
-	struct fpa target = ept_entry_target(ept->config.format, entry);
-	bool writable = ept_entry_writable(ept->config.format, entry);
+	struct fpa target = ept_entry_target(format, entry);
 
-	if (ept_entry_is_leaf(ept->config.format, level, entry))
-		writable = writable && !ept_page_is_private(ept, target);
-	else
-		writable = writable && ept_table_of(ept, target)->shared_writable;
-	return ept_entry_with_write(ept->config.format, entry, writable);
+	if (!ept_memory_has_page(memory, target))
+		return entry;
+	ept_page_get(ept, target);
+	return ept_entry_with_write(format, entry, false);
 }
 
-/* Takes the reference that a copied entry of a table of @level needs; false without memory. */
-static bool entry_get(struct ept *ept, struct ept_table *copy, unsigned index, uint64_t entry)
+/* The same for an entry that points at a table. */
+static uint64_t link_copy(struct ept *ept, uint64_t entry)
 {
-	struct fpa target = ept_entry_target(ept->config.format, entry);
-	struct ept_table *child;
+	struct ept_table *child = ept_entry_child(ept, entry);
 
-	if (ept_entry_is_leaf(ept->config.format, copy->level, entry)) {
-		if (ept_page_is_private(ept, target))
-			ept_page_get(ept, target);
-		return true;
-	}
-	child = ept_table_of(ept, target);
-	if (!rmap_owner_add(ept->rmap, ept_table_number(ept, child),
-			    (struct rmap_entry){ ept_table_number(ept, copy), (uint16_t)index }))
-		return false;
 	ept_table_get(child);
-	return true;
+	if (child->shared_writable)
+		return entry;
+	return ept_entry_with_write(ept->config.format, entry, false);
 }
 
-/* Fills the fresh table @copy with what @table, whose lock is held, translates. */
-static enum ept_status copy_table(struct ept *ept, struct ept_table *table, struct ept_table *copy)
+static uint64_t entry_copy(struct ept *ept, const struct ept_table *table, unsigned index,
+			   uint64_t entry)
 {
-	_Atomic uint64_t *to = ept_table_entries(ept, copy);
+	if (ept_entry_is_leaf(ept->config.format, table->level, entry))
+		return leaf_copy(ept, ept->config.format, &ept->config.memory, entry);
+	if (ept_entry_fixed(ept, table, index))
+		return entry;
+	return link_copy(ept, entry);
+}
+
+/* A PT is full as a rule: what its entries are decoded with is read before, and not for each. */
+static void copy_leaves(struct ept *ept, const struct ept_table *table, _Atomic uint64_t *to)
+{
+	const struct ept_format format = *ept->config.format;
+	const struct ept_memory memory = ept->config.memory;
+	const _Atomic uint64_t *from = ept_table_entries(ept, table);
 
 	for (unsigned index = 0; index < EPT_ENTRIES; index++) {
+		uint64_t entry = atomic_load_explicit(&from[index], memory_order_acquire);
+
+		if (ept_entry_present(entry))
+			atomic_store_explicit(&to[index], leaf_copy(ept, &format, &memory, entry),
+					      memory_order_relaxed);
+	}
+}
+
+static bool line_is_empty(const _Atomic uint64_t *line)
+{
+	uint64_t any = 0;
+
+#pragma GCC unroll 8
+	for (unsigned at = 0; at < LINE; at++)
+		any |= atomic_load_explicit(&line[at], memory_order_acquire);
+	return !ept_entry_present(any);
+}
+
+static void copy_line(struct ept *ept, const struct ept_table *table, unsigned first,
+		      _Atomic uint64_t *to)
+{
+	for (unsigned index = first; index < first + LINE; index++) {
 		uint64_t entry = ept_entry_load(ept, table, index);
 
-		if (!ept_entry_present(entry))
-			continue;
-		if (ept_entry_fixed(ept, table, index)) {
-			atomic_store_explicit(&to[index], entry, memory_order_relaxed);
-			continue;
-		}
-		if (!entry_get(ept, copy, index, entry))
-			return EPT_NO_MEMORY;
-		atomic_store_explicit(&to[index], entry_for_copy(ept, table->level, entry),
-				      memory_order_relaxed);
+		if (ept_entry_present(entry))
+			atomic_store_explicit(&to[index], entry_copy(ept, table, index, entry),
+					      memory_order_relaxed);
 	}
-	if (!rmap_page_copy(ept->rmap, ept_table_number(ept, table), ept_table_number(ept, copy)))
+}
+
+/* A table of an upper level is almost empty as a rule: absent entries are passed by in lines. */
+static void copy_lines(struct ept *ept, const struct ept_table *table, _Atomic uint64_t *to)
+{
+	const _Atomic uint64_t *from = ept_table_entries(ept, table);
+
+	for (unsigned first = 0; first < EPT_ENTRIES; first += LINE)
+		if (!line_is_empty(&from[first]))
+			copy_line(ept, table, first, to);
+}
+
+/*
+ * Fills the fresh table @copy with what @table, whose lock is held, translates. The reverse map
+ * comes first, as it is all that can fail; what it knows of @copy then goes with @copy.
+ */
+static enum ept_status copy_table(struct ept *ept, struct ept_table *table, struct ept_table *copy)
+{
+	uint32_t from = ept_table_number(ept, table);
+	uint32_t to = ept_table_number(ept, copy);
+
+	if (!rmap_page_copy(ept->rmap, from, to) || !rmap_owner_copy(ept->rmap, from, to))
 		return EPT_NO_MEMORY;
+	if (table->level == 1)
+		copy_leaves(ept, table, ept_table_entries(ept, copy));
+	else
+		copy_lines(ept, table, ept_table_entries(ept, copy));
 	return EPT_OK;
 }
 

@@ -115,6 +115,8 @@ static bool put_reference(struct ept *ept, struct ept_table *table)
 /* Drops what a dead table's entries refer to; tables that die with it go in front of @dead. */
 static void drop_entries(struct ept *ept, struct ept_table *table, uint32_t *dead)
 {
+	rmap_page_clear(ept->rmap, ept_table_number(ept, table));
+	rmap_owner_clear(ept->rmap, ept_table_number(ept, table));
 	for (unsigned index = 0; index < EPT_ENTRIES; index++) {
 		uint64_t entry = ept_entry_load(ept, table, index);
 		struct fpa target = ept_entry_target(ept->config.format, entry);
@@ -126,15 +128,11 @@ static void drop_entries(struct ept *ept, struct ept_table *table, uint32_t *dea
 				ept_page_put(ept, target);
 			continue;
 		}
-		rmap_owner_remove(ept->rmap,
-				  (struct rmap_entry){ ept_table_number(ept, table),
-						       (uint16_t)index });
 		if (put_reference(ept, ept_table_of(ept, target))) {
 			ept_table_of(ept, target)->list_next = *dead;
 			*dead = ept_table_number(ept, ept_table_of(ept, target));
 		}
 	}
-	rmap_page_clear(ept->rmap, ept_table_number(ept, table));
 }
 
 /* A page that hardware never saw can be wiped by hand. */
