@@ -882,6 +882,25 @@ static void F25_shared_writes_in_a_small_region(void **state)
 	world_destroy(world);
 }
 
+/* A page that writes go through to comes into the table that an entry was broken into. */
+static void F25_shared_writes_below_a_broken_entry(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, GIB1 / KIB4, true);
+	struct guest *a = guest_with_shared(world, AT, SPANS * MIB2, file);
+	struct ept_region region = large_region(SPAN_OF(1) + KIB4, KIB4, file, 7);
+
+	guest_must_write(a, AT, 1);
+	assert_int_equal(guest_unmap(a, SPAN_OF(1) + KIB4, KIB4), EPT_OK);
+	region.mode = EPT_SHARED;
+	must_map(a, &region);
+	guest_must_write(a, SPAN_OF(1) + KIB4, 2);
+	guest_must_read(a, AT + 7 * KIB4, 2);
+	guest_must_write(a, SPAN_OF(1) + 2 * KIB4, 3);
+	assert_int_equal(counters_of(world).leaves_broken, 1);
+	world_destroy(world);
+}
+
 static void F9_unmap_of_a_part_where_all_may_write(void **state)
 {
 	for (size_t i = 0; i < PARTS; i++) {
@@ -1195,6 +1214,7 @@ int main(void)
 		EACH_FORMAT(F25_5_then_cloned),
 		EACH_FORMAT(F25_shared_writes_go_to_the_file_and_break_nothing),
 		EACH_FORMAT(F25_shared_writes_in_a_small_region),
+		EACH_FORMAT(F25_shared_writes_below_a_broken_entry),
 		EACH_FORMAT(T8_guests_that_map_privately_break_for_themselves),
 		EACH_FORMAT(F26_a_table_of_2_mib_entries_is_shared),
 		EACH_FORMAT(F26_upper_tables_are_shared),
