@@ -1204,6 +1204,28 @@ static void S10_a_break_that_is_cancelled(void **state)
 	}
 }
 
+/* The same for a fault that fills entries of a table which is there. */
+static void S10_a_fill_that_is_cancelled(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, false);
+	struct guest *a = guest_with(world, AT, SPANS * MIB2, file);
+	struct ept_region region = large_region(SPAN_OF(8), 2 * MIB2, file, 0);
+	struct ept_change change = {0};
+
+	must_map(a, &region);
+	must_read_file(a, AT, file, 0);
+	assert_int_equal(ept_space_fault(a->space, (struct gpa){SPAN_OF(8)}, EPT_READ, &change),
+			 EPT_OK);
+	assert_int_equal(change.edits.count, 2);
+	ept_change_cancel(&change);
+	ept_change_free(&change);
+	world_check(world);
+	assert_int_equal(guest_entry(a, SPAN_OF(8), 2), 0);
+	must_read_file(a, SPAN_OF(9), file, EPT_ENTRIES);
+	world_destroy(world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1243,6 +1265,7 @@ int main(void)
 		EACH_FORMAT(S5_translation_within_a_2_mib_entry),
 		EACH_FORMAT(S7_the_reverse_map_knows_2_mib_pages),
 		EACH_FORMAT(S10_a_break_that_is_cancelled),
+		EACH_FORMAT(S10_a_fill_that_is_cancelled),
 	};
 
 	return cmocka_run_group_tests_name("ept.large", tests, NULL, NULL);
