@@ -882,6 +882,25 @@ static void F25_shared_writes_in_a_small_region(void **state)
 	world_destroy(world);
 }
 
+/* A page that writes go through to comes into the table that an entry was broken into. */
+static void F25_shared_writes_below_a_broken_entry(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, GIB1 / KIB4, true);
+	struct guest *a = guest_with_shared(world, AT, SPANS * MIB2, file);
+	struct ept_region region = large_region(SPAN_OF(1) + KIB4, KIB4, file, 7);
+
+	guest_must_write(a, AT, 1);
+	assert_int_equal(guest_unmap(a, SPAN_OF(1) + KIB4, KIB4), EPT_OK);
+	region.mode = EPT_SHARED;
+	must_map(a, &region);
+	guest_must_write(a, SPAN_OF(1) + KIB4, 2);
+	guest_must_read(a, AT + 7 * KIB4, 2);
+	guest_must_write(a, SPAN_OF(1) + 2 * KIB4, 3);
+	assert_int_equal(counters_of(world).leaves_broken, 1);
+	world_destroy(world);
+}
+
 static void F9_unmap_of_a_part_where_all_may_write(void **state)
 {
 	for (size_t i = 0; i < PARTS; i++) {
@@ -1185,6 +1204,28 @@ static void S10_a_break_that_is_cancelled(void **state)
 	}
 }
 
+/* The same for a fault that fills entries of a table which is there. */
+static void S10_a_fill_that_is_cancelled(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, false);
+	struct guest *a = guest_with(world, AT, SPANS * MIB2, file);
+	struct ept_region region = large_region(SPAN_OF(8), 2 * MIB2, file, 0);
+	struct ept_change change = {0};
+
+	must_map(a, &region);
+	must_read_file(a, AT, file, 0);
+	assert_int_equal(ept_space_fault(a->space, (struct gpa){SPAN_OF(8)}, EPT_READ, &change),
+			 EPT_OK);
+	assert_int_equal(change.edits.count, 2);
+	ept_change_cancel(&change);
+	ept_change_free(&change);
+	world_check(world);
+	assert_int_equal(guest_entry(a, SPAN_OF(8), 2), 0);
+	must_read_file(a, SPAN_OF(9), file, EPT_ENTRIES);
+	world_destroy(world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1195,6 +1236,7 @@ int main(void)
 		EACH_FORMAT(F25_5_then_cloned),
 		EACH_FORMAT(F25_shared_writes_go_to_the_file_and_break_nothing),
 		EACH_FORMAT(F25_shared_writes_in_a_small_region),
+		EACH_FORMAT(F25_shared_writes_below_a_broken_entry),
 		EACH_FORMAT(T8_guests_that_map_privately_break_for_themselves),
 		EACH_FORMAT(F26_a_table_of_2_mib_entries_is_shared),
 		EACH_FORMAT(F26_upper_tables_are_shared),
@@ -1223,6 +1265,7 @@ int main(void)
 		EACH_FORMAT(S5_translation_within_a_2_mib_entry),
 		EACH_FORMAT(S7_the_reverse_map_knows_2_mib_pages),
 		EACH_FORMAT(S10_a_break_that_is_cancelled),
+		EACH_FORMAT(S10_a_fill_that_is_cancelled),
 	};
 
 	return cmocka_run_group_tests_name("ept.large", tests, NULL, NULL);

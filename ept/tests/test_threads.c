@@ -336,7 +336,7 @@ static void rivals_run(const void *format, enum rivals which)
 	options.threads = true;
 	rival.world = world_create(&options);
 	rival.file = world_file(rival.world, GIB1 / KIB4, false);
-	rival.rounds = number_from("S2VM_OPS", 32000) / THREADS / 8;
+	rival.rounds = number_from("S2VM_OPS", 32000) / THREADS / 8 / (BOTH + 1);
 	for (unsigned i = 0; i < THREADS; i++) {
 		rivals[i] = rival;
 		rivals[i].large = which == LARGE || (which == BOTH && i % 2);
