@@ -301,6 +301,34 @@ static void svm_go_back(struct gate_vcpu *vcpu, struct kvm_regs *registers)
 	registers->rax = gate_vcpu_at(vcpu, PAGE_VMCB);
 }
 
+/*
+ * Where the vCPU is in its gate, VMRUN is still to come. From its guest an NMI takes it there, and
+ * stays pending as long as GIF is 0.
+ */
+static bool svm_pass(struct gate_vcpu *vcpu, const struct fpa *root, struct error *error)
+{
+	struct kvm_regs registers;
+	bool in_guest;
+	bool taken;
+
+	if (!gate_in_guest(vcpu, &in_guest, error))
+		return false;
+	vcpu->runs++;
+	if (!in_guest) {
+		vmcb_of(vcpu)->nested_cr3 = root->v;
+		return true;
+	}
+	if (!gate_interrupt(vcpu, error))
+		return false;
+	vmcb_of(vcpu)->nested_cr3 = root->v;
+	registers = vcpu->run->s.regs.regs;
+	taken = gate_run_chain(vcpu, gate_label(gate_svm_take_nmi), gate_stack(vcpu), error);
+	svm_go_back(vcpu, &registers);
+	vcpu->run->s.regs.regs = registers;
+	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
+	return taken;
+}
+
 static void svm_registers(const struct gate_vcpu *vcpu, const struct gate_exit *exit,
 			  struct kvm_regs *registers)
 {
@@ -324,5 +352,6 @@ const struct gate_ops gate_svm_ops = {
 	.decode = svm_decode,
 	.finish_list = svm_finish_list,
 	.go_back = svm_go_back,
+	.pass = svm_pass,
 	.registers = svm_registers,
 };

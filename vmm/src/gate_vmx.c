@@ -35,6 +35,7 @@ enum { PAGE_GATE, PAGE_VMXON, PAGE_VMCS };
 #define EPT_CAP_SINGLE	     (UINT64_C(1) << 25)
 
 /* Controls. */
+#define PIN_NMI		   (UINT32_C(1) << 3)
 #define PROC_HLT	   (UINT32_C(1) << 7)
 #define PROC_MWAIT	   (UINT32_C(1) << 10)
 #define PROC_RDPMC	   (UINT32_C(1) << 11)
@@ -130,7 +131,7 @@ static bool get_controls(const struct host *host, struct vmx_controls *controls,
 		return false;
 	if (basic & BASIC_TRUE_CONTROLS)
 		first = 0x48d;
-	return control(host, first, 0, &controls->pin, error) &&
+	return control(host, first, PIN_NMI, &controls->pin, error) &&
 	       control(host, first + 1,
 		       PROC_SECONDARY | PROC_IO_BITMAPS | PROC_MSR_BITMAPS | PROC_HLT |
 			       PROC_MWAIT | PROC_MONITOR | PROC_RDPMC,
@@ -514,6 +515,40 @@ static void vmx_go_back(struct gate_vcpu *vcpu, struct kvm_regs *registers)
 	registers->rip = gate_label(gate_vmx_resume);
 }
 
+/* NMIs are blocked after one that was an exit, until an IRET: to the end of a chain. */
+static bool unblock_nmi(struct gate_vcpu *vcpu, struct error *error)
+{
+	uint64_t *list = gate_layout(vcpu)->list;
+
+	list[0] = gate_label(gate_chain_end);
+	list[1] = SELECTOR_GATE_CODE;
+	list[2] = 2; /* RFLAGS */
+	list[3] = gate_stack(vcpu);
+	list[4] = SELECTOR_GATE_DATA;
+	return gate_run_chain(vcpu, gate_label(gate_nmi_return), list_at(vcpu), error);
+}
+
+/* In its gate or, by an NMI, from its guest there. */
+static bool vmx_pass(struct gate_vcpu *vcpu, const struct fpa *root, struct error *error)
+{
+	struct kvm_regs registers;
+	bool in_guest;
+	bool passed;
+
+	if (!gate_in_guest(vcpu, &in_guest, error))
+		return false;
+	if (!in_guest)
+		return gate_take_root(vcpu, root, error);
+	if (!gate_interrupt(vcpu, error))
+		return false;
+	registers = vcpu->run->s.regs.regs;
+	passed = unblock_nmi(vcpu, error) && gate_take_root(vcpu, root, error);
+	vmx_go_back(vcpu, &registers);
+	vcpu->run->s.regs.regs = registers;
+	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
+	return passed;
+}
+
 static void vmx_registers(const struct gate_vcpu *vcpu, const struct gate_exit *exit,
 			  struct kvm_regs *registers)
 {
@@ -536,5 +571,6 @@ const struct gate_ops gate_vmx_ops = {
 	.decode = vmx_decode,
 	.finish_list = vmx_finish_list,
 	.go_back = vmx_go_back,
+	.pass = vmx_pass,
 	.registers = vmx_registers,
 };
