@@ -89,7 +89,8 @@ struct guest {
  */
 struct seat_door {
 	pthread_mutex_t lock; /* the last in the order of locks */
-	pthread_cond_t out;   /* in_guest has become false */
+	pthread_cond_t out;   /* it has come out once more */
+	uint64_t exits;	      /* how often it has come out */
 	bool in_guest;	      /* or about to be: immediate_exit and a signal take it out */
 	pthread_t runner;     /* where in_guest: who runs it */
 	const struct ept_space *space; /* what its guest is translated by; NULL for none */

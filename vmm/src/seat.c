@@ -86,6 +86,7 @@ void seat_leave(struct seat *seat)
 
 	pthread_mutex_lock(&door->lock);
 	door->in_guest = false;
+	door->exits++;
 	seat->vcpu.run->immediate_exit = 0;
 	pthread_cond_broadcast(&door->out);
 	pthread_mutex_unlock(&door->lock);
@@ -105,14 +106,17 @@ void seat_stop(struct seat *seat, enum guest_status status)
 void seat_recall(struct seat *seat, const struct ept_space *space, struct fpa root)
 {
 	struct seat_door *door = &seat->door;
+	uint64_t exits;
 
 	pthread_mutex_lock(&door->lock);
 	if (door->space == space) {
 		door->must_pass = true;
 		door->root = root;
+		exits = door->exits;
 		if (door->in_guest)
 			kick(seat);
-		while (door->in_guest)
+		/* It may be in again already, but then it has passed its gate. */
+		while (door->in_guest && door->exits == exits)
 			pthread_cond_wait(&door->out, &door->lock);
 	}
 	pthread_mutex_unlock(&door->lock);
