@@ -91,7 +91,7 @@ static struct words words_of(const struct doctor *doctor, unsigned id)
 	return words;
 }
 
-static unsigned long long word_of(const struct doctor *doctor, unsigned id)
+unsigned long long doctor_word(const struct doctor *doctor, unsigned id)
 {
 	return words_of(doctor, id).at[0];
 }
@@ -183,7 +183,7 @@ static void test_two_roots(struct doctor *doctor)
 {
 	struct fleet *fleet = doctor->fleet;
 	uint64_t before = host_shadow_pages(fleet->stats_fd);
-	unsigned long long word = word_of(doctor, OWN_ROOT);
+	unsigned long long word = doctor_word(doctor, OWN_ROOT);
 	uint64_t more = host_shadow_pages(fleet->stats_fd) - before;
 	struct ept_space_usage usage;
 
@@ -206,8 +206,8 @@ static bool test_gate_edit(struct doctor *doctor, struct error *error)
 
 	if (!commit_leaf(doctor, 0, 1, error))
 		return false;
-	words[0] = word_of(doctor, READER);
-	words[1] = word_of(doctor, OWN_ROOT);
+	words[0] = doctor_word(doctor, READER);
+	words[1] = doctor_word(doctor, OWN_ROOT);
 	doctor_say(doctor, doctor_verdict(words[0] == 2 && words[1] == 2),
 		   "an edit through the gate is seen by all who share the table: %llu, %llu (2, 2 expected)",
 		   words[0], words[1]);
@@ -225,7 +225,7 @@ static bool test_outside_store(struct doctor *doctor, struct error *error)
 
 	atomic_store(doctor_entry(doctor, doctor->guests[READER]->space, 1, &at),
 		     doctor_leaf(doctor, 2));
-	word = word_of(doctor, READER);
+	word = doctor_word(doctor, READER);
 	if (word == 2)
 		doctor_say(doctor, DOCTOR_PASS,
 			   "a store from outside is not seen, which is why the gate exists: still %llu",
@@ -236,7 +236,7 @@ static bool test_outside_store(struct doctor *doctor, struct error *error)
 			   word);
 	if (!commit_leaf(doctor, 1, 0, error))
 		return false;
-	word = word_of(doctor, OWN_ROOT);
+	word = doctor_word(doctor, OWN_ROOT);
 	doctor_say(doctor, doctor_verdict(word == 1),
 		   "the gate sets the entry right again: %llu (1 expected)", word);
 	return true;
@@ -249,8 +249,8 @@ static bool test_outside_store(struct doctor *doctor, struct error *error)
  */
 static void test_unshare(struct doctor *doctor)
 {
-	unsigned long long first = word_of(doctor, WRITER);
-	unsigned long long second = word_of(doctor, WRITER);
+	unsigned long long first = doctor_word(doctor, WRITER);
+	unsigned long long second = doctor_word(doctor, WRITER);
 	struct words writer = words_of(doctor, WRITER);
 	struct words reader = words_of(doctor, READER);
 	struct words own = words_of(doctor, OWN_ROOT);
@@ -354,7 +354,7 @@ static bool test_second_life(struct doctor *doctor, struct error *error)
 
 	if (!fleet_prepare(doctor->fleet, DOCTOR_TENANT, &tenants[0], error))
 		return false;
-	words[0] = word_of(doctor, TENANTS);
+	words[0] = doctor_word(doctor, TENANTS);
 	path_of(doctor, tenants[0], before);
 	ept_space_destroy(tenants[0]->space);
 	tenants[0]->space = NULL;
@@ -363,7 +363,7 @@ static bool test_second_life(struct doctor *doctor, struct error *error)
 	if (!fleet_prepare(doctor->fleet, DOCTOR_TENANT | 1 << DOCTOR_PART_SHIFT, &tenants[1],
 			   error))
 		return false;
-	words[1] = word_of(doctor, TENANTS + 1);
+	words[1] = doctor_word(doctor, TENANTS + 1);
 	path_of(doctor, tenants[1], after);
 	for (unsigned level = 0; level < EPT_ROOT_LEVEL; level++)
 		reused += before[level].v == after[level].v;

@@ -36,6 +36,9 @@ static inline enum doctor_verdict doctor_verdict(bool good)
 	return good ? DOCTOR_PASS : DOCTOR_FAIL;
 }
 
+/* The file's first word as a stepped guest reports it next; 0 if it ended. */
+unsigned long long doctor_word(const struct doctor *doctor, unsigned id);
+
 /* Where the entry for the file's first page lies, in the table of @level that @space has there. */
 _Atomic uint64_t *doctor_entry(const struct doctor *doctor, struct ept_space *space,
 			       unsigned level, struct fpa *at);

@@ -147,10 +147,13 @@ static bool test_drop(struct doctor *doctor, const struct guest *guest, struct e
 	return true;
 }
 
-/* The same edit back, and all guests come out and pass their gates. */
+/*
+ * The same edit back, and all guests come out and pass their gates: the one that runs, and those that
+ * stand where they called the VMM, which is in their guests too.
+ */
 static bool test_recall(struct doctor *doctor, const struct guest *guest, struct error *error)
 {
-	unsigned long long before = read_now(doctor, guest), after, took;
+	unsigned long long before = read_now(doctor, guest), after, reader, own, took;
 	uint64_t begin;
 	struct fpa at;
 
@@ -164,6 +167,11 @@ static bool test_recall(struct doctor *doctor, const struct guest *guest, struct
 	doctor_say(doctor, doctor_verdict(before == 2 && after == 1),
 		   "a leaf edit reaches a guest that runs, by calling it out: %llu, then %llu (2, 1 expected; %llu us)",
 		   before, after, took);
+	reader = doctor_word(doctor, READER);
+	own = doctor_word(doctor, OWN_ROOT);
+	doctor_say(doctor, doctor_verdict(reader == 1 && own == 1),
+		   "it reaches those that were in the middle of a call, too: %llu, %llu (1, 1 expected)",
+		   reader, own);
 	return true;
 }
 

@@ -234,6 +234,15 @@ static struct kvm_segment segment(unsigned selector, unsigned type, bool code)
 	};
 }
 
+/*
+ * VMX wants a TSS that is busy. SVM takes either, and QEMU's SVM looks into the port bitmap of an
+ * available one only. KVM on AMD reads it back as busy, whatever it was (svm_get_segment()).
+ */
+unsigned char gate_tss_type(const struct gate *gate)
+{
+	return gate->host->svm ? 9 : 11;
+}
+
 struct kvm_segment gate_code_segment(unsigned selector)
 {
 	return segment(selector, 11, true);
@@ -259,7 +268,7 @@ bool gate_set_sregs(struct gate_vcpu *vcpu, struct fpa root, unsigned code, unsi
 		.base = gate_window(gate_vcpu_at(vcpu, 0)),
 		.limit = offsetof(struct gate_page_layout, ports_end),
 		.selector = SELECTOR_TSS,
-		.type = 11,
+		.type = gate_tss_type(vcpu->gate),
 		.present = 1,
 	};
 	sregs->ldt = (struct kvm_segment){ .type = 2, .unusable = 1 };

@@ -127,10 +127,12 @@ static bool direct_pass(struct gate_vcpu *vcpu, const struct fpa *root, struct e
 		return false;
 	sregs->cs = gate_code_segment(SELECTOR_GATE_CODE);
 	sregs->ss = gate_data_segment(SELECTOR_GATE_DATA);
+	sregs->tr.type = gate_tss_type(vcpu->gate);
 	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
 	passed = gate_take_root(vcpu, root, error);
 	sregs->cs = code;
 	sregs->ss = stack;
+	sregs->tr.type = gate_tss_type(vcpu->gate);
 	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
 	return passed;
 }

@@ -131,6 +131,9 @@ static inline uint64_t gate_stack(const struct gate_vcpu *vcpu)
 struct kvm_segment gate_code_segment(unsigned selector);
 struct kvm_segment gate_data_segment(unsigned selector);
 
+/* The type of the gate's TSS in the task register, to be set whenever all of these registers are. */
+unsigned char gate_tss_type(const struct gate *gate);
+
 /* Gives the vCPU @root in a run of its gate and all of its general registers back afterwards. */
 bool gate_take_root(struct gate_vcpu *vcpu, const struct fpa *root, struct error *error);
 
