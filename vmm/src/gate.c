@@ -396,10 +396,10 @@ static void decode_other(const struct kvm_run *run, struct gate_exit *exit)
 	exit->kind = GATE_EXIT_HOST;
 	switch (run->exit_reason) {
 	case KVM_EXIT_SHUTDOWN:
-		snprintf(exit->text, sizeof(exit->text), "it caused a triple fault");
+		machine_refuse(exit, MACHINE_TRIPLE_FAULT, 0);
 		break;
 	case KVM_EXIT_HLT:
-		snprintf(exit->text, sizeof(exit->text), "it halted, and nothing can wake it");
+		machine_refuse(exit, MACHINE_HALT, 0);
 		break;
 	case KVM_EXIT_FAIL_ENTRY:
 		snprintf(exit->text, sizeof(exit->text),

@@ -22,6 +22,13 @@ enum engine { ENGINE_AUTO, ENGINE_DIRECT, ENGINE_SVM, ENGINE_VMX };
 
 struct gate_ops;
 
+/* What the processor's VMX wants and offers: read once, and the same for all vCPUs. */
+struct gate_vmx {
+	uint32_t revision; /* of a VMCS */
+	uint32_t pin, proc, proc_2, exit, entry; /* controls */
+	uint64_t ept_features;
+};
+
 /* What all vCPUs of a fleet have in common. */
 struct gate {
 	enum engine engine;
@@ -29,7 +36,7 @@ struct gate {
 	const struct host *host;
 	struct memory *memory;
 	struct fpa service_root; /* the gate's own address space */
-	uint64_t ept_features;	 /* vmx: what the processor's EPT offers */
+	struct gate_vmx vmx;	 /* for that engine only */
 };
 
 /* One vCPU, as its gate knows it. */

@@ -158,7 +158,28 @@ static inline unsigned gate_port(const struct gate_vcpu *vcpu)
 	return vcpu->run->io.port;
 }
 
-/* machine.c: answers a CPUID instruction of a guest that is a machine, by the list of what it may see. */
+/* machine.c: what guests that are machines of their own may know and do, under svm and vmx alike. */
+
+/* Answers a CPUID instruction, by the list of what they may see. */
 void machine_cpuid(const struct host *host, struct kvm_regs *registers);
+
+/* MSRs that they may use freely: state of their own vCPU, which the gate does not depend on. */
+#define MACHINE_FREE_MSRS 10
+extern const uint32_t machine_free_msrs[MACHINE_FREE_MSRS];
+
+/* What a machine may not do. */
+enum machine_offence {
+	MACHINE_HALT,
+	MACHINE_TRIPLE_FAULT,
+	MACHINE_PORT_IN,
+	MACHINE_PORT_OUT,
+	MACHINE_MSR_READ,
+	MACHINE_MSR_WRITE,
+	MACHINE_HYPERVISOR, /* an instruction that is a hypervisor's */
+	MACHINE_OTHER,
+};
+
+/* Ends a guest for an offence. @number is the port, the MSR, or else the processor's exit code. */
+void machine_refuse(struct gate_exit *exit, enum machine_offence offence, uint64_t number);
 
 #endif
