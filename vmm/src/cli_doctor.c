@@ -3,6 +3,7 @@
 #include <argp.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -15,6 +16,13 @@ static error_t parse(int key, char *text, struct argp_state *state)
 	if (key == ARGP_KEY_ARG)
 		argp_error(state, "unexpected argument \"%s\"", text);
 	return key == ARGP_KEY_ARG ? 0 : ARGP_ERR_UNKNOWN;
+}
+
+static const char *kernel_release(void)
+{
+	static struct utsname name;
+
+	return uname(&name) == 0 ? name.release : "unknown";
 }
 
 static void print_engine(const struct host *host, enum engine wanted)
@@ -30,10 +38,7 @@ static void print_engine(const struct host *host, enum engine wanted)
 
 static void print_host(const struct host *host)
 {
-	struct utsname name;
-
-	if (uname(&name) == 0)
-		printf("kernel         %s\n", name.release);
+	printf("kernel         %s\n", kernel_release());
 	print_engine(host, ENGINE_VMX);
 	print_engine(host, ENGINE_SVM);
 	print_engine(host, ENGINE_DIRECT);
@@ -60,17 +65,28 @@ static void print_verdict(void *context, enum doctor_verdict verdict, const char
 	fflush(stdout); /* Whoever waits for a slow host sees how far it is. */
 }
 
-/* On a host where something does not come back, the doctor ends all the same. */
-#define LIMIT_SECONDS 240
+/* On a host where something does not come back, the doctor ends all the same, with this. */
+#define LIMIT_SECONDS 60
+static char too_long_text[256];
 
 static void too_long(int signal)
 {
-	static const char text[] = "FAIL  the tests did not come to an end\n";
-	ssize_t written = write(STDOUT_FILENO, text, sizeof(text) - 1);
+	ssize_t written = write(STDOUT_FILENO, too_long_text, strlen(too_long_text));
 
 	(void)signal;
 	(void)written;
 	_exit(EXIT_INVARIANT);
+}
+
+/* From now on the tests of @engine are under way. */
+static void limit_time(enum engine engine)
+{
+	snprintf(too_long_text, sizeof(too_long_text),
+		 "FAIL  the tests do not come to their end\n\n"
+		 "kernel %s, engine %s: a fleet can NOT be trusted here: something is never done\n",
+		 kernel_release(), engine_name(engine));
+	signal(SIGALRM, too_long);
+	alarm(LIMIT_SECONDS);
 }
 
 /* What was seen of all engines that the host offers. */
@@ -91,6 +107,7 @@ static void test_engine(const struct host *host, enum engine wanted, struct find
 		return;
 	printf("\ntesting the contract with KVM, engine %s\n", engine_name(engine));
 	fflush(stdout);
+	limit_time(engine);
 	switch (doctor_test(engine, print_verdict, NULL, &error)) {
 	case DOCTOR_TRUSTED:
 		findings->trusted = true;
@@ -113,12 +130,9 @@ static void test_engine(const struct host *host, enum engine wanted, struct find
 
 static int conclude(const struct findings *findings)
 {
-	struct utsname name;
-
 	if (findings->failed) {
 		printf("\nkernel %s, engine %s: a fleet can NOT be trusted here: guests could see each other's memory\n",
-		       uname(&name) == 0 ? name.release : "unknown",
-		       engine_name(findings->failed_engine));
+		       kernel_release(), engine_name(findings->failed_engine));
 		return EXIT_INVARIANT;
 	}
 	if (findings->has_error)
@@ -148,8 +162,6 @@ int cli_doctor(int argc, char **argv)
 	if (!host_open(&host, &error))
 		return error_print(&error);
 	print_host(&host);
-	signal(SIGALRM, too_long);
-	alarm(LIMIT_SECONDS);
 	test_engine(&host, ENGINE_VMX, &findings);
 	test_engine(&host, ENGINE_SVM, &findings);
 	test_engine(&host, ENGINE_DIRECT, &findings);

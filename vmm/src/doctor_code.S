@@ -11,8 +11,11 @@
 doctor_code:
 	movq %rsi, %rbx
 	movzbl %cl, %r12d
-	movl %ecx, %r13d
-	shrl $DOCTOR_PART_SHIFT, %r13d
+	movl %ecx, %r14d
+	shrl $DOCTOR_END_SHIFT, %r14d
+	imulq $DOCTOR_PART_BYTES, %r14, %r14
+	shrl $DOCTOR_FIRST_SHIFT, %ecx
+	movzbl %cl, %r13d
 	imulq $DOCTOR_PART_BYTES, %r13, %r13
 	cmpl $DOCTOR_SPIN_READ, %r12d
 	je spin
@@ -42,8 +45,11 @@ report:
 
 tenant:
 	movq $DOCTOR_WRITTEN, (%rbx, %r13)
-1:
 	movq 0x2000(%rbx, %r13), %rdi
+	addq $DOCTOR_PART_BYTES, %r13
+	cmpq %r14, %r13
+	jb tenant
+1:
 	movl $S2VM_CALL_RESULT, %eax
 	outb %al, $S2VM_CALL_PORT
 	jmp 1b

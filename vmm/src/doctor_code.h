@@ -10,10 +10,11 @@
 #define DOCTOR_SPIN_READ  3 /* show the file's first word in its mirror, without end */
 #define DOCTOR_SPIN_WRITE 4 /* count up the file's first word, without end */
 #define DOCTOR_SPIN_OWN	  5 /* write the first word, then as DOCTOR_SPIN_READ */
-#define DOCTOR_TENANT	  6 /* write a part's first word and report the one two pages on */
+#define DOCTOR_TENANT	  6 /* write parts' first words and report the last one's of two pages on */
 
-/* In the second byte: the part of the file that DOCTOR_TENANT uses. */
-#define DOCTOR_PART_SHIFT 8
+/* In the second and third byte: the first part that DOCTOR_TENANT uses, and the first that it does not. */
+#define DOCTOR_FIRST_SHIFT 8
+#define DOCTOR_END_SHIFT   16
 
 /* The file's parts, one leaf table each. */
 #define DOCTOR_PARTS	  4

@@ -39,9 +39,12 @@ static inline enum doctor_verdict doctor_verdict(bool good)
 /* The file's first word as a stepped guest reports it next; 0 if it ended. */
 unsigned long long doctor_word(const struct doctor *doctor, unsigned id);
 
-/* Where the entry for the file's first page lies, in the table of @level that @space has there. */
+/* Where guests see the memory file. */
+static const struct gpa doctor_file = { S2VM_FILE_BASE };
+
+/* Where the entry for @gpa lies, in the table of @level that @space has there. */
 _Atomic uint64_t *doctor_entry(const struct doctor *doctor, struct ept_space *space,
-			       unsigned level, struct fpa *at);
+			       struct gpa gpa, unsigned level, struct fpa *at);
 
 /* Stores one entry through the gate, and nothing else. */
 bool doctor_store(const struct doctor *doctor, struct fpa at, uint64_t value, struct error *error);

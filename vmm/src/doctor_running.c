@@ -90,7 +90,7 @@ static _Atomic uint64_t *counting(const struct doctor *doctor, const struct gues
 	uint64_t begin = 0;
 
 	while (now_ns() < deadline && !is_over(guest)) {
-		_Atomic uint64_t *now = look_at(doctor, guest, (struct gpa){ S2VM_FILE_BASE });
+		_Atomic uint64_t *now = look_at(doctor, guest, doctor_file);
 
 		if (now != counter) {
 			counter = now;
@@ -134,7 +134,7 @@ static bool test_drop(struct doctor *doctor, const struct guest *guest, struct e
 	uint64_t begin;
 	struct fpa at;
 
-	doctor_entry(doctor, guest->space, 1, &at);
+	doctor_entry(doctor, guest->space, doctor_file, 1, &at);
 	if (!doctor_store(doctor, at, doctor_leaf(doctor, 1), error))
 		return false;
 	begin = now_ns();
@@ -157,7 +157,7 @@ static bool test_recall(struct doctor *doctor, const struct guest *guest, struct
 	uint64_t begin;
 	struct fpa at;
 
-	doctor_entry(doctor, guest->space, 1, &at);
+	doctor_entry(doctor, guest->space, doctor_file, 1, &at);
 	if (!doctor_store(doctor, at, doctor_leaf(doctor, 0), error))
 		return false;
 	begin = now_ns();
@@ -182,8 +182,8 @@ static bool test_upper(struct doctor *doctor, const struct guest *guest, struct 
 	uint64_t entries[2];
 	struct fpa at;
 
-	entries[0] = atomic_load(doctor_entry(doctor, guest->space, 2, &at));
-	entries[1] = atomic_load(doctor_entry(doctor, guest->space, 2, &at) + 1);
+	entries[0] = atomic_load(doctor_entry(doctor, guest->space, doctor_file, 2, &at));
+	entries[1] = atomic_load(doctor_entry(doctor, guest->space, doctor_file, 2, &at) + 1);
 	if (!doctor_store(doctor, at, entries[1], error))
 		return false;
 	recall_all(doctor);
@@ -252,7 +252,7 @@ static bool test_protect(struct doctor *doctor, const struct guest *guest, struc
 	bool kept;
 
 	if (!commit(doctor, "protect a page",
-		    ept_space_protect(guest->space, (struct gpa){ S2VM_FILE_BASE },
+		    ept_space_protect(guest->space, doctor_file,
 				      EPT_PAGE_BYTES, EPT_READ, &doctor->fleet->change),
 		    error))
 		return false;
@@ -294,7 +294,7 @@ static bool test_unmap(struct doctor *doctor, const struct guest *guest, uint64_
 	read_now(doctor, guest);
 	mirror = mirror_of(doctor, guest);
 	if (!commit(doctor, "unmap memory",
-		    ept_space_unmap(guest->space, (struct gpa){ S2VM_FILE_BASE }, bytes,
+		    ept_space_unmap(guest->space, doctor_file, bytes,
 				    &doctor->fleet->change),
 		    error))
 		return false;
