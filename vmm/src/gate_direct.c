@@ -21,6 +21,12 @@ struct interrupt_frame {
 
 #define PAGE_FAULT_VECTOR 14
 
+/*
+ * Guests have interrupts on, though nobody sends any: Bochs keeps those of its host off, too, while a
+ * guest has them off, and a guest at CPL 3 cannot change it.
+ */
+#define RFLAGS_INTERRUPTS (UINT64_C(1) << 9)
+
 /* Exceptions that push an error code. */
 #define VECTORS_WITH_CODE                                                                          \
 	(UINT32_C(1) << 8 | UINT32_C(1) << 10 | UINT32_C(1) << 11 | UINT32_C(1) << 12 |            \
@@ -47,6 +53,7 @@ static bool direct_start(struct gate_vcpu *vcpu, const struct gate_start *start,
 			    error))
 		return false;
 	vcpu->run->s.regs.regs = gate_first_registers(start);
+	vcpu->run->s.regs.regs.rflags |= RFLAGS_INTERRUPTS;
 	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
 	return true;
 }
