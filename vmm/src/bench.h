@@ -50,13 +50,14 @@ struct bench_series {
 	bool digest_ok;
 };
 
-/* A write fault's time by where it goes, in microseconds. */
+/* A write fault's time by where it goes, in microseconds, and the gate's part in it. */
 struct bench_write_fault {
 	uint64_t count;
 	double total;
 	double trap;
 	double engine;
 	double edit;
+	double gate_runs; /* of its vCPU's gate: one, whatever is to be stored */
 };
 
 struct bench_result {

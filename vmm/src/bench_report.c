@@ -223,9 +223,9 @@ static json_t *series_json(const struct bench_series *series)
 
 static json_t *write_fault_json(const struct bench_write_fault *fault)
 {
-	return json_pack("{s:o, s:f, s:f, s:f, s:f}", "count", integer(fault->count), "total",
-			 fault->total, "trap", fault->trap, "engine", fault->engine, "edit",
-			 fault->edit);
+	return json_pack("{s:o, s:f, s:f, s:f, s:f, s:f}", "count", integer(fault->count),
+			 "total", fault->total, "trap", fault->trap, "engine", fault->engine,
+			 "edit", fault->edit, "gate_runs", fault->gate_runs);
 }
 
 static json_t *result_json(const struct bench_result *result)

@@ -86,7 +86,7 @@ static void note_first_write(struct guest *guest)
 bool fault_serve(struct guest *guest, const struct gate_exit *exit)
 {
 	struct ept_change *change = &guest->seat->change;
-	uint64_t begin, decided;
+	uint64_t begin, decided, runs;
 	enum ept_status status;
 	struct error error;
 	bool idle;
@@ -96,15 +96,17 @@ bool fault_serve(struct guest *guest, const struct gate_exit *exit)
 	begin = now_ns();
 	status = ask_engine(guest, exit);
 	decided = now_ns();
+	runs = guest->seat->vcpu.runs;
 	if (status != EPT_OK)
 		return refuse(guest, exit, status);
 	idle = ept_change_is_empty(change);
-	if (!fleet_commit(guest->fleet, &guest->seat->vcpu, change, &error))
+	if (!fleet_commit(guest->fleet, guest->seat, change, &error))
 		return not_committed(guest, &error);
 	if (exit->access == EPT_WRITE && !idle) {
 		guest->write_faults.count++;
 		guest->write_faults.engine_ns += decided - begin;
 		guest->write_faults.edit_ns += now_ns() - decided;
+		guest->write_faults.gate_runs += guest->seat->vcpu.runs - runs;
 	}
 	return check_progress(guest, exit, idle);
 }

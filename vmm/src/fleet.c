@@ -3,30 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
-
-/* What a seat's thread needs beside what it shares; a thousand of them must be affordable. */
-#define SEAT_STACK_BYTES (128u * 1024)
-
-/* Kicks a vCPU out of its guest. Its handler does nothing; KVM_RUN returns with EINTR. */
-#define KICK_SIGNAL SIGUSR1
-
-static void kick_handler(int signal)
-{
-	(void)signal;
-}
-
-static void install_kick(void)
-{
-	struct sigaction action = { .sa_handler = kick_handler };
-
-	sigaction(KICK_SIGNAL, &action, NULL);
-}
 
 /* Each seat takes a few file descriptors. */
 static void raise_file_limit(void)
@@ -264,91 +245,7 @@ bool fleet_make_space(struct fleet *fleet, struct ept_space **space, struct erro
 	return fleet_commit(fleet, NULL, &fleet->change, error);
 }
 
-/* ---- seats ---- */
-
-static void guest_ended(struct fleet *fleet, struct seat *seat)
-{
-	pthread_mutex_lock(&fleet->lock);
-	seat->guest = NULL;
-	fleet->running--;
-	pthread_cond_broadcast(&fleet->ended);
-	pthread_mutex_unlock(&fleet->lock);
-}
-
-/* Waits for a guest; NULL when the fleet ends. */
-static struct guest *seat_wait(struct fleet *fleet, struct seat *seat)
-{
-	struct guest *guest;
-
-	pthread_mutex_lock(&fleet->lock);
-	while (!seat->guest && !seat->ending)
-		pthread_cond_wait(&seat->wake, &fleet->lock);
-	guest = seat->guest;
-	pthread_mutex_unlock(&fleet->lock);
-	return guest;
-}
-
-static void *seat_main(void *argument)
-{
-	struct seat *seat = argument;
-	struct guest *guest;
-
-	while ((guest = seat_wait(seat->fleet, seat))) {
-		guest_run(guest);
-		guest_ended(seat->fleet, seat);
-	}
-	return NULL;
-}
-
-static bool seat_start_thread(struct seat *seat, struct error *error)
-{
-	pthread_attr_t attributes;
-	int status;
-
-	pthread_attr_init(&attributes);
-	pthread_attr_setstacksize(&attributes, SEAT_STACK_BYTES);
-	status = pthread_create(&seat->thread, &attributes, seat_main, seat);
-	pthread_attr_destroy(&attributes);
-	if (status)
-		return error_set(error, EXIT_FAILED, "cannot start a thread: %s; raise ulimit -u",
-				 strerror(status));
-	return true;
-}
-
-static bool seat_create(struct fleet *fleet, unsigned index, struct error *error)
-{
-	struct seat *seat = &fleet->seats[index];
-
-	*seat = (struct seat){ .fleet = fleet };
-	if (!gate_vcpu_create(&fleet->gate, &seat->vcpu, fleet->vm, index, error))
-		return false;
-	seat->stats_fd = host_stats_open(seat->vcpu.fd);
-	seat->faults = fleet->seats[0].faults;
-	if (index == 0)
-		seat->faults = host_counter_find(seat->stats_fd, "pf_taken");
-	seat->faults.fd = seat->stats_fd;
-	pthread_cond_init(&seat->wake, NULL);
-	if (!seat_start_thread(seat, error)) {
-		gate_vcpu_destroy(&seat->vcpu);
-		return false;
-	}
-	fleet->seat_count++;
-	return true;
-}
-
-static void seat_destroy(struct fleet *fleet, struct seat *seat)
-{
-	pthread_mutex_lock(&fleet->lock);
-	seat->ending = true;
-	pthread_cond_signal(&seat->wake);
-	pthread_mutex_unlock(&fleet->lock);
-	pthread_join(seat->thread, NULL);
-	pthread_cond_destroy(&seat->wake);
-	gate_vcpu_destroy(&seat->vcpu);
-	if (seat->stats_fd >= 0)
-		close(seat->stats_fd);
-	ept_change_free(&seat->change);
-}
+/* ---- the fleet ---- */
 
 static bool create_seats(struct fleet *fleet, struct error *error)
 {
@@ -367,8 +264,6 @@ static bool create_seats(struct fleet *fleet, struct error *error)
 			return false;
 	return true;
 }
-
-/* ---- the fleet ---- */
 
 static bool check_config(const struct fleet *fleet, struct error *error)
 {
@@ -410,7 +305,7 @@ bool fleet_create(struct fleet **out, const struct fleet_config *config, struct 
 	pthread_mutex_init(&fleet->lock, NULL);
 	pthread_mutex_init(&fleet->service_lock, NULL);
 	pthread_cond_init(&fleet->ended, NULL);
-	install_kick();
+	seat_install_kick();
 	raise_file_limit();
 	if (!create_all(fleet, error)) {
 		fleet_destroy(fleet);
@@ -439,7 +334,7 @@ void fleet_destroy(struct fleet *fleet)
 {
 	fleet_stop(fleet, GUEST_STOPPED);
 	for (unsigned i = 0; i < fleet->seat_count; i++)
-		seat_destroy(fleet, &fleet->seats[i]);
+		seat_destroy(&fleet->seats[i]);
 	if (fleet->service.run)
 		gate_vcpu_destroy(&fleet->service);
 	destroy_spaces(fleet);
@@ -491,6 +386,7 @@ static bool prepare_guest(struct fleet *fleet, uint64_t argument, struct guest *
 	guest->launched.kvm_faults = host_counter_read(guest->seat->faults);
 	if (!fleet_make_space(fleet, &guest->space, error))
 		return false;
+	seat_take(guest->seat, guest->space);
 	start.root = ept_space_root(guest->space);
 	if (gate_start(&guest->seat->vcpu, &start, error))
 		return true;
@@ -552,20 +448,12 @@ bool fleet_wait(struct fleet *fleet, uint64_t deadline_ns, const volatile bool *
 	return done;
 }
 
-/* Asks a running guest to end. The signal takes its vCPU out of the guest, now or at its next entry. */
-static void seat_kick(struct seat *seat, enum guest_status status)
-{
-	seat->guest->stop = status;
-	seat->vcpu.run->immediate_exit = 1;
-	pthread_kill(seat->thread, KICK_SIGNAL);
-}
-
 void fleet_stop(struct fleet *fleet, enum guest_status status)
 {
 	pthread_mutex_lock(&fleet->lock);
 	for (unsigned i = 0; i < fleet->seat_count; i++)
 		if (fleet->seats[i].guest)
-			seat_kick(&fleet->seats[i], status);
+			seat_stop(&fleet->seats[i], status);
 	while (fleet->running)
 		pthread_cond_wait(&fleet->ended, &fleet->lock);
 	pthread_mutex_unlock(&fleet->lock);
