@@ -93,7 +93,9 @@ void ept_table_get(struct ept_table *table)
 
 	assert(before > 0 && before < UINT32_MAX);
 	(void)before;
-	atomic_store(&table->tainted, true);
+	/* Cleared only by a table's one user, who does not give it away at that moment. */
+	if (!atomic_load(&table->tainted))
+		atomic_store(&table->tainted, true);
 }
 
 /* Takes one reference away; true if it was the last one, and @table thus the caller's. */
