@@ -29,6 +29,8 @@ void port_fail(struct world *world, const char *text, ...)
 	va_end(args);
 	fprintf(stderr, "%s%s%s\n", line, world->describe ? "; " : "",
 		world->describe ? world->describe() : "");
+	if (world->exits)
+		_exit(1);
 	if (!world->kvm)
 		abort();
 	fail_msg("%s", line);

@@ -98,6 +98,7 @@ struct world {
 	struct kvm_model *kvm; /* NULL if several threads use the world */
 	unsigned check_every;  /* operations between two runs of the checker; 0 for never */
 	unsigned operations;
+	bool exits; /* a failure ends the process at once, not a test */
 	const char *(*describe)(void); /* what to print with a failure, or NULL */
 	/* Read-locked while a guest accesses memory, write-locked while all vCPUs are stopped. */
 	pthread_rwlock_t running;

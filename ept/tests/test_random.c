@@ -3,12 +3,14 @@
  * Random operations on a few guests beside the flat model. S2VM_SEED and S2VM_OPS choose the run,
  * S2VM_CHECK_EVERY how many operations lie between two runs of the checker. A run is made of
  * rounds, each in a new world and with a seed of its own, which a failure prints: given as
- * S2VM_SEED it repeats the failing round as its first.
+ * S2VM_SEED it repeats the failing round as its first. "minimise FORMAT SEED OPERATION", with what the
+ * failure printed, leaves out the operations that the failure does not need and prints the others.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "minimise.h"
 #include "random_model.h"
 
 #define GUESTS	  6
@@ -651,10 +653,16 @@ static void files_destroy(void)
 	memset(&files, 0, sizeof(files));
 }
 
-static void run_round(const struct ept_format *format, uint64_t seed, uint64_t ops)
+/* Each operation draws from numbers of its own, so that others can be left out. */
+static void seed_operation(void)
+{
+	random_state = round_seed * UINT64_C(0xd1342543de82ef95) + round_op;
+	below(1);
+}
+
+static void round_create(const struct ept_format *format, uint64_t seed)
 {
 	struct world_options options = world_defaults(format);
-	struct ept_counters counters;
 
 	round_seed = seed;
 	random_state = seed;
@@ -666,8 +674,17 @@ static void run_round(const struct ept_format *format, uint64_t seed, uint64_t o
 	world->check_every = (unsigned)number_from("S2VM_CHECK_EVERY", 16);
 	memset(players, 0, sizeof(players));
 	files_create();
-	for (round_op = 0; round_op < ops; round_op++)
+}
+
+static void run_round(const struct ept_format *format, uint64_t seed, uint64_t ops)
+{
+	struct ept_counters counters;
+
+	round_create(format, seed);
+	for (round_op = 0; round_op < ops; round_op++) {
+		seed_operation();
 		step();
+	}
 	snprintf(what, sizeof(what), "the end of a round");
 	world_check(world);
 	ept_counters(world->ept, &counters);
@@ -690,10 +707,63 @@ static void test_random_operations(void **state)
 		      (unsigned long long)leaves_broken, (unsigned long long)page_moves);
 }
 
+/* ---- a failure, made short ---- */
+
+static const struct ept_format *minimise_format;
+static uint64_t minimise_seed;
+
+static void run_operations(const uint64_t *operations, size_t count)
+{
+	round_create(minimise_format, minimise_seed);
+	world->exits = true;
+	for (size_t at = 0; at < count; at++) {
+		round_op = operations[at];
+		seed_operation();
+		step();
+	}
+	world_check(world);
+}
+
+static const struct ept_format *format_named(const char *name)
+{
+	const struct ept_format *const formats[] = {&ept_format_ept, &ept_format_npt,
+						    &ept_format_scrambled};
+
+	for (unsigned i = 0; i < 3; i++)
+		if (strcmp(formats[i]->name, name) == 0)
+			return formats[i];
+	fprintf(stderr, "no format is named %s\n", name);
+	exit(2);
+}
+
+/* Finds the operations that a failing round needs, and runs them once more, one line for each. */
+static int minimise_round(const char *format, const char *seed, const char *last)
+{
+	uint64_t count = strtoull(last, NULL, 0) + 1;
+	uint64_t *operations = malloc(count * sizeof(*operations));
+	size_t left;
+
+	minimise_format = format_named(format);
+	minimise_seed = strtoull(seed, NULL, 0);
+	setenv("S2VM_CHECK_EVERY", "1", 1);
+	for (uint64_t at = 0; at < count; at++)
+		operations[at] = at;
+	left = minimise(operations, count, run_operations);
+	printf("%zu of %llu operations are needed\n", left, (unsigned long long)count);
+	fflush(stdout);
+	setenv("S2VM_TRACE", "1", 1);
+	if (left)
+		run_operations(operations, left);
+	free(operations);
+	return left ? 1 : 0;
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {EACH_FORMAT(test_random_operations)};
 
+	if (argc == 5 && strcmp(argv[1], "minimise") == 0)
+		return minimise_round(argv[2], argv[3], argv[4]);
 	if (argc > 1)
 		setenv("S2VM_SEED", argv[1], 1);
 	if (argc > 2)
