@@ -58,19 +58,43 @@ static uint64_t entry_copy(struct ept *ept, const struct ept_table *table, unsig
 	return link_copy(ept, entry);
 }
 
-/* A PT is full as a rule: what its entries are decoded with is read before, and not for each. */
+/* Copies a line of a PT; returns whether an entry in it maps a private page. */
+static bool copy_line(const struct ept_format *format, const struct ept_memory *memory,
+		      const _Atomic uint64_t *from, _Atomic uint64_t *to)
+{
+	bool any = false;
+
+#pragma GCC unroll 8
+	for (unsigned at = 0; at < EPT_LINE; at++) {
+		uint64_t entry = atomic_load_explicit(&from[at], memory_order_acquire);
+
+		any |= ept_memory_has_page(memory, ept_entry_target(format, entry));
+		atomic_store_explicit(&to[at], entry, memory_order_relaxed);
+	}
+	return any;
+}
+
+/*
+ * A PT is full as a rule, and most of it maps a file's pages, whose entries are copied as they are. What
+ * they are decoded with is read before, and not for each.
+ */
 static void copy_leaves(struct ept *ept, const struct ept_table *table, _Atomic uint64_t *to)
 {
 	const struct ept_format format = *ept->config.format;
 	const struct ept_memory memory = ept->config.memory;
 	const _Atomic uint64_t *from = ept_table_entries(ept, table);
 
-	for (unsigned index = 0; index < EPT_ENTRIES; index++) {
-		uint64_t entry = atomic_load_explicit(&from[index], memory_order_acquire);
+	for (unsigned first = 0; first < EPT_ENTRIES; first += EPT_LINE) {
+		if (!copy_line(&format, &memory, &from[first], &to[first]))
+			continue;
+		for (unsigned index = first; index < first + EPT_LINE; index++) {
+			uint64_t entry = ept_entry_load(ept, table, index);
 
-		if (ept_entry_present(entry))
-			atomic_store_explicit(&to[index], leaf_copy(ept, &format, &memory, entry),
-					      memory_order_relaxed);
+			if (ept_entry_present(entry))
+				atomic_store_explicit(&to[index],
+						      leaf_copy(ept, &format, &memory, entry),
+						      memory_order_relaxed);
+		}
 	}
 }
 
