@@ -23,7 +23,8 @@ static enum ept_status protect_root(struct ept_change *change)
 
 	if (!ept_change_reserve(change, EPT_ENTRIES))
 		return EPT_NO_MEMORY;
-	for (unsigned index = 0; index < EPT_ENTRIES; index++) {
+	for (unsigned index = ept_table_skip_empty(ept, root, 0); index < EPT_ENTRIES;
+	     index = ept_table_skip_empty(ept, root, index + 1)) {
 		uint64_t entry = ept_entry_load(ept, root, index);
 
 		if (!ept_entry_present(entry) || ept_entry_fixed(ept, root, index) ||

@@ -225,6 +225,33 @@ static inline uint64_t ept_entry_load(const struct ept *ept, const struct ept_ta
 	return atomic_load_explicit(&ept_table_entries(ept, table)[index], memory_order_acquire);
 }
 
+/*
+ * Tables of upper levels are almost empty as a rule: who goes through all of one's entries passes by
+ * absent ones in lines of the cache.
+ */
+#define EPT_LINE 8u /* entries in a line */
+
+static inline bool ept_line_is_empty(const _Atomic uint64_t *line)
+{
+	uint64_t any = 0;
+
+#pragma GCC unroll 8
+	for (unsigned at = 0; at < EPT_LINE; at++)
+		any |= atomic_load_explicit(&line[at], memory_order_acquire);
+	return !ept_entry_present(any);
+}
+
+/* The first entry of @table from @index on that may be present; EPT_ENTRIES if there is none. */
+static inline unsigned ept_table_skip_empty(const struct ept *ept, const struct ept_table *table,
+					    unsigned index)
+{
+	const _Atomic uint64_t *entries = ept_table_entries(ept, table);
+
+	while (index % EPT_LINE == 0 && index < EPT_ENTRIES && ept_line_is_empty(&entries[index]))
+		index += EPT_LINE;
+	return index;
+}
+
 /* Whether the engine leaves this entry of @table alone: the gate's, in every root. */
 static inline bool ept_entry_fixed(const struct ept *ept, const struct ept_table *table,
 				   unsigned index)

@@ -12,8 +12,6 @@
  */
 #include "ept_internal.h"
 
-#define LINE 8 /* entries in a cache line */
-
 /* Whether an entry of a table that was shared may keep its right to write. */
 static bool may_stay_writable(const struct ept *ept, unsigned level, uint64_t entry)
 {
@@ -60,52 +58,56 @@ static uint64_t entry_copy(struct ept *ept, const struct ept_table *table, unsig
 	return link_copy(ept, entry);
 }
 
-/* A PT is full as a rule: what its entries are decoded with is read before, and not for each. */
+/* Copies a line of a PT; returns whether an entry in it maps a private page. */
+static bool copy_line(const struct ept_format *format, const struct ept_memory *memory,
+		      const _Atomic uint64_t *from, _Atomic uint64_t *to)
+{
+	bool any = false;
+
+#pragma GCC unroll 8
+	for (unsigned at = 0; at < EPT_LINE; at++) {
+		uint64_t entry = atomic_load_explicit(&from[at], memory_order_acquire);
+
+		any |= ept_memory_has_page(memory, ept_entry_target(format, entry));
+		atomic_store_explicit(&to[at], entry, memory_order_relaxed);
+	}
+	return any;
+}
+
+/*
+ * A PT is full as a rule, and most of it maps a file's pages, whose entries are copied as they are. What
+ * they are decoded with is read before, and not for each.
+ */
 static void copy_leaves(struct ept *ept, const struct ept_table *table, _Atomic uint64_t *to)
 {
 	const struct ept_format format = *ept->config.format;
 	const struct ept_memory memory = ept->config.memory;
 	const _Atomic uint64_t *from = ept_table_entries(ept, table);
 
-	for (unsigned index = 0; index < EPT_ENTRIES; index++) {
-		uint64_t entry = atomic_load_explicit(&from[index], memory_order_acquire);
+	for (unsigned first = 0; first < EPT_ENTRIES; first += EPT_LINE) {
+		if (!copy_line(&format, &memory, &from[first], &to[first]))
+			continue;
+		for (unsigned index = first; index < first + EPT_LINE; index++) {
+			uint64_t entry = ept_entry_load(ept, table, index);
 
-		if (ept_entry_present(entry))
-			atomic_store_explicit(&to[index], leaf_copy(ept, &format, &memory, entry),
-					      memory_order_relaxed);
+			if (ept_entry_present(entry))
+				atomic_store_explicit(&to[index],
+						      leaf_copy(ept, &format, &memory, entry),
+						      memory_order_relaxed);
+		}
 	}
 }
 
-static bool line_is_empty(const _Atomic uint64_t *line)
+static void copy_entries(struct ept *ept, const struct ept_table *table, _Atomic uint64_t *to)
 {
-	uint64_t any = 0;
-
-#pragma GCC unroll 8
-	for (unsigned at = 0; at < LINE; at++)
-		any |= atomic_load_explicit(&line[at], memory_order_acquire);
-	return !ept_entry_present(any);
-}
-
-static void copy_line(struct ept *ept, const struct ept_table *table, unsigned first,
-		      _Atomic uint64_t *to)
-{
-	for (unsigned index = first; index < first + LINE; index++) {
+	for (unsigned index = ept_table_skip_empty(ept, table, 0); index < EPT_ENTRIES;
+	     index = ept_table_skip_empty(ept, table, index + 1)) {
 		uint64_t entry = ept_entry_load(ept, table, index);
 
 		if (ept_entry_present(entry))
 			atomic_store_explicit(&to[index], entry_copy(ept, table, index, entry),
 					      memory_order_relaxed);
 	}
-}
-
-/* A table of an upper level is almost empty as a rule: absent entries are passed by in lines. */
-static void copy_lines(struct ept *ept, const struct ept_table *table, _Atomic uint64_t *to)
-{
-	const _Atomic uint64_t *from = ept_table_entries(ept, table);
-
-	for (unsigned first = 0; first < EPT_ENTRIES; first += LINE)
-		if (!line_is_empty(&from[first]))
-			copy_line(ept, table, first, to);
 }
 
 /*
@@ -122,7 +124,7 @@ static enum ept_status copy_table(struct ept *ept, struct ept_table *table, stru
 	if (table->level == 1)
 		copy_leaves(ept, table, ept_table_entries(ept, copy));
 	else
-		copy_lines(ept, table, ept_table_entries(ept, copy));
+		copy_entries(ept, table, ept_table_entries(ept, copy));
 	return EPT_OK;
 }
 
@@ -135,7 +137,8 @@ static enum ept_status sanitize(struct ept_change *change, struct ept_table *tab
 		return EPT_OK;
 	if (!ept_change_reserve(change, EPT_ENTRIES))
 		return EPT_NO_MEMORY;
-	for (unsigned index = 0; index < EPT_ENTRIES; index++) {
+	for (unsigned index = ept_table_skip_empty(ept, table, 0); index < EPT_ENTRIES;
+	     index = ept_table_skip_empty(ept, table, index + 1)) {
 		uint64_t entry = ept_entry_load(ept, table, index);
 
 		if (ept_entry_present(entry) && ept_entry_writable(ept->config.format, entry) &&

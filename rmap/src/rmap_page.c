@@ -18,16 +18,39 @@ static bool bit_test(const struct rmap_span *span, unsigned bit)
 	return span->bits[bit / 64] >> bit % 64 & 1;
 }
 
+/* The bits of word @word that are among [first, end). */
+static uint64_t word_mask(unsigned word, unsigned first, unsigned end)
+{
+	uint64_t mask = UINT64_MAX;
+
+	if (first > word * 64)
+		mask <<= first - word * 64;
+	if (end < word * 64 + 64)
+		mask &= UINT64_MAX >> (word * 64 + 64 - end);
+	return mask;
+}
+
 static void bits_assign(struct rmap_span *span, unsigned first, unsigned count, bool value)
 {
-	for (unsigned bit = first; bit < first + count; bit++) {
-		uint64_t mask = UINT64_C(1) << bit % 64;
+	unsigned end = first + count;
+
+	for (unsigned word = first / 64; word * 64 < end; word++) {
+		uint64_t mask = word_mask(word, first, end);
 
 		if (value)
-			span->bits[bit / 64] |= mask;
+			span->bits[word] |= mask;
 		else
-			span->bits[bit / 64] &= ~mask;
+			span->bits[word] &= ~mask;
 	}
+}
+
+static bool bits_any(const struct rmap_span *span)
+{
+	uint64_t any = 0;
+
+	for (unsigned word = 0; word < RMAP_ENTRIES / 64; word++)
+		any |= span->bits[word];
+	return any;
 }
 
 static unsigned bits_count(const struct rmap_span *span)
@@ -109,7 +132,7 @@ void rmap_page_remove(struct rmap *map, struct file_page first, struct rmap_entr
 	node = span_lookup(map, at.table, first.file, span_base(first, at));
 	if (node != RMAP_NONE) {
 		bits_assign(rmap_span_at(map, node), at.index, count, false);
-		if (!bits_count(rmap_span_at(map, node)))
+		if (!bits_any(rmap_span_at(map, node)))
 			span_delete(map, node);
 	}
 	pthread_mutex_unlock(&map->lock);
