@@ -146,6 +146,9 @@ bool fleet_commit(struct fleet *fleet, struct seat *seat, struct ept_change *cha
 {
 	enum ept_status status;
 
+	/* Another change came first, which the vCPU is yet to be told of: it does that before it goes on. */
+	if (seat && seat_must_pass(seat))
+		seat = NULL;
 	do {
 		if (!commit_step(fleet, seat, change, error))
 			return false;

@@ -255,6 +255,12 @@ void seat_stop(struct seat *seat, enum guest_status status);
 /* If the seat's guest is one of @space: see fleet_recall(). Returns when the vCPU is out. */
 void seat_recall(struct seat *seat, const struct ept_space *space, struct fpa root);
 
+/*
+ * Whether somebody has called the vCPU out since its guest was entered last: the root that it has may be
+ * dead. The space of its guest is locked, so that this stays as it is.
+ */
+bool seat_must_pass(struct seat *seat);
+
 /* The seat's thread is about to pass the gate with @root, which makes up for what others asked. */
 void seat_passes(struct seat *seat, struct fpa root);
 

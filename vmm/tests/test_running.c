@@ -215,6 +215,18 @@ static _Atomic uint64_t *goes_on(const struct guest *guest)
 	return NULL;
 }
 
+static void must_go_on(const struct guest *guest)
+{
+	if (goes_on(guest))
+		return;
+	print_error("guest %u does not go on: %s, %s; words", guest->id,
+		    is_over(guest) ? guest_status_name(guest->status) : "running", guest->report);
+	for (unsigned i = 0; i < 4; i++)
+		print_error(" %llx", (unsigned long long)reported(guest, i));
+	print_error("\n");
+	fail();
+}
+
 static void wait_for_end(const struct guest *guest)
 {
 	uint64_t deadline = now_ns() + LIMIT_NS;
@@ -269,12 +281,12 @@ static void T6_B1_a_guest_is_reset_while_both_write(void **state)
 
 	(void)state;
 	while (now_ns() < end) {
-		assert_non_null(goes_on(reset));
+		must_go_on(reset);
 		TIMED(&timing, fleet_reset(world->fleet, reset, error));
 	}
-	assert_non_null(goes_on(reset));
-	assert_non_null(goes_on(other));
-	assert_non_null(goes_on(reader));
+	must_go_on(reset);
+	must_go_on(other);
+	must_go_on(reader);
 	print_time("reset", &timing);
 	end_world(world);
 }
@@ -343,7 +355,7 @@ static void T6_memory_is_gone_when_unmap_or_move_returns(void **state)
 		/* It may have been between its read and its count. */
 		assert_in_range(atomic_load(counter) - count, 0, 1);
 	}
-	assert_non_null(goes_on(writer));
+	must_go_on(writer);
 	print_time("unmap of a page", &timings[0]);
 	print_time("unmap of the file", &timings[1]);
 	print_time("move of a page's address", &timings[2]);
@@ -362,7 +374,7 @@ static void T6_nothing_is_written_when_protect_returns(void **state)
 		_Atomic uint64_t *word;
 		uint64_t value;
 
-		assert_non_null(goes_on(guest));
+		must_go_on(guest);
 		word = private_word(guest, file_base);
 		assert_non_null(word);
 		TIMED(&timing, fleet_protect(world->fleet, guest, file_base, EPT_PAGE_BYTES,
@@ -372,7 +384,7 @@ static void T6_nothing_is_written_when_protect_returns(void **state)
 		assert_int_equal(guest->status, GUEST_FAULT);
 		assert_int_equal(atomic_load(word), value);
 	}
-	assert_non_null(goes_on(other));
+	must_go_on(other);
 	print_time("protect", &timing);
 	end_world(world);
 }
@@ -393,7 +405,7 @@ static void T6_what_is_mapped_instead_is_seen(void **state)
 		DO(fleet_map_file(world->fleet, guest, file_base, fleet_page(world->fleet, page), 1,
 				  EPT_READ, error));
 	}
-	assert_non_null(goes_on(reader));
+	must_go_on(reader);
 	end_world(world);
 }
 
@@ -447,13 +459,13 @@ static void B2_T6_a_snapshot_is_one_moment_of_a_guest_that_runs(void **state)
 		struct counts counts, later;
 		struct guest *clone;
 
-		assert_non_null(goes_on(guest));
+		must_go_on(guest);
 		TIMED(&timing, fleet_snapshot(world->fleet, guest, &frozen, error));
 		counts = counts_of(world, frozen);
 		check_moment(&counts);
 		fleet_launch_from(world->fleet, frozen);
 		clone = prepare(world, RUNNING_REPORT);
-		assert_non_null(goes_on(guest));
+		must_go_on(guest);
 		later = counts_of(world, frozen);
 		assert_memory_equal(&counts, &later, sizeof(counts));
 		assert_true(guest_step(clone));
@@ -461,7 +473,7 @@ static void B2_T6_a_snapshot_is_one_moment_of_a_guest_that_runs(void **state)
 			assert_int_equal(reported(clone, i), counts.at[i]);
 		fleet_drop_snapshot(world->fleet, frozen);
 	}
-	assert_non_null(goes_on(other));
+	must_go_on(other);
 	print_time("snapshot", &timing);
 	end_world(world);
 }
@@ -491,14 +503,14 @@ static void F22_T6_no_sharer_sees_where_a_page_was(void **state)
 	struct timing timing = { 0 };
 
 	(void)state;
-	assert_non_null(goes_on(spins));
-	assert_non_null(goes_on(reads));
+	must_go_on(spins);
+	must_go_on(reads);
 	for (unsigned round = 0; now_ns() < end; round++)
 		move_about(world, pages[round % 5], &timing);
 	assert_true(guest_step(never_ran));
 	assert_int_equal(reported(never_ran, 0), 1);
-	assert_non_null(goes_on(spins));
-	assert_non_null(goes_on(reads));
+	must_go_on(spins);
+	must_go_on(reads);
 	print_time("move of a file page", &timing);
 	end_world(world);
 }
@@ -512,7 +524,7 @@ static void F27_T6_pages_are_reclaimed_from_readers_and_writers(void **state)
 	struct timing page = { 0 }, all = { 0 };
 
 	(void)state;
-	assert_non_null(goes_on(reader));
+	must_go_on(reader);
 	for (uint64_t round = 0; now_ns() < end; round++) {
 		TIMED(&page, fleet_reclaim(world->fleet, fleet_page(world->fleet, round % 2), 1,
 					   error));
@@ -520,10 +532,10 @@ static void F27_T6_pages_are_reclaimed_from_readers_and_writers(void **state)
 			continue;
 		TIMED(&all, fleet_reclaim(world->fleet, fleet_page(world->fleet, 0), RUNNING_PAGES,
 					  error));
-		assert_non_null(goes_on(reader));
+		must_go_on(reader);
 	}
-	assert_non_null(goes_on(writers[0]));
-	assert_non_null(goes_on(writers[1]));
+	must_go_on(writers[0]);
+	must_go_on(writers[1]);
 	print_time("reclaim of a page", &page);
 	print_time("reclaim of 1024 pages", &all);
 	end_world(world);
@@ -578,7 +590,7 @@ static void F27_what_was_accessed_is_known(void **state)
 		return;
 	}
 	for (unsigned round = 0; round < 10; round++) {
-		assert_non_null(goes_on(guest));
+		must_go_on(guest);
 		memset(accessed, 0, sizeof(accessed));
 		TIMED(&timing, fleet_harvest(world->fleet, first, RUNNING_PAGES, accessed, error));
 		assert_true(accessed[0] & 1);
@@ -632,7 +644,7 @@ static void T6_F22_all_at_once(void **state)
 	pthread_join(thread, NULL);
 	assert_int_equal(operator.failed, 0);
 	for (unsigned i = 0; i < 3; i++)
-		assert_non_null(goes_on(guests[i]));
+		must_go_on(guests[i]);
 	end_world(world);
 }
 
@@ -813,11 +825,11 @@ static void S10_what_cannot_be_done_is_refused_and_changes_nothing(void **state)
 	assert_false(fleet_move_page_home(fleet, page, &error));
 	assert_false(fleet_reclaim(fleet, page, RUNNING_PAGES + 1, &error));
 	assert_false(fleet_write_file(fleet, 0, &error, 1, &error));
-	assert_non_null(goes_on(guest));
+	must_go_on(guest);
 	end_world(world);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(T6_B1_a_guest_is_reset_while_both_write),
@@ -844,5 +856,7 @@ int main(void)
 		return SKIPPED;
 	}
 	host_close(&host);
+	if (argc > 1) /* a name, or a pattern with * in it */
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
