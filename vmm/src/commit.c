@@ -4,7 +4,9 @@
  * finished and what it replaced is free. Entries that were present are stored by a gate, because KVM
  * tracks a vCPU's stores and not the VMM's.
  */
+#include <errno.h>
 #include <stdatomic.h>
+#include <string.h>
 
 #include "fleet.h"
 
@@ -66,15 +68,32 @@ static bool wants_flush(const struct ept_change *change)
 	return false;
 }
 
-static void invalidate_pages(struct fleet *fleet, const struct ept_change *change)
+static bool invalidate_pages(struct fleet *fleet, const struct ept_change *change,
+			     struct error *error)
 {
 	const struct ept_invalidation *items = ept_change_invalidations(change);
 
 	for (size_t at = 0; at < change->invalidations.count; at++)
-		if (items[at].kind == EPT_INVALIDATE_PAGES)
-			memory_drop(&fleet->memory, items[at].start, items[at].bytes);
-		else if (items[at].kind == EPT_INVALIDATE_DISCARD)
+		if (items[at].kind == EPT_INVALIDATE_DISCARD)
 			memory_discard(&fleet->memory, items[at].start, items[at].bytes);
+		else if (items[at].kind == EPT_INVALIDATE_PAGES &&
+			 !memory_drop(&fleet->memory, items[at].start, items[at].bytes))
+			return error_set(error, EXIT_FAILED,
+					 "the host does not take pages away from KVM: %s; is the memory locked?",
+					 strerror(errno));
+	return true;
+}
+
+/*
+ * Stores or invalidations failed, and the VM is of no use any more. An operation only has to let go of its
+ * locks; tables that were not scrubbed are lost, for nobody may have them.
+ */
+static void give_up(struct ept_change *change)
+{
+	if (change->sweep.kind)
+		ept_change_cancel(change);
+	while (change->space && ept_change_finish(change) == EPT_MORE)
+		;
 }
 
 void fleet_recall(struct fleet *fleet, const struct ept_space *space, struct fpa root)
@@ -115,17 +134,11 @@ static bool commit_step(struct fleet *fleet, struct seat *seat, struct ept_chang
 		return error_set(error, EXIT_INPUT, "%s was cut off while guests used it",
 				 fleet->config.file->name);
 	}
-	if (!store_and_flush(fleet, seat, change, error)) {
-		/*
-		 * The VM is of no use any more. An operation only has to let go of its locks; tables
-		 * that were not scrubbed are lost, for nobody may have them.
-		 */
-		while (change->space && ept_change_finish(change) == EPT_MORE)
-			;
-		return false;
-	}
-	invalidate_pages(fleet, change);
-	return true;
+	if (store_and_flush(fleet, seat, change, error) &&
+	    invalidate_pages(fleet, change, error))
+		return true;
+	give_up(change);
+	return false;
 }
 
 bool fleet_commit(struct fleet *fleet, struct seat *seat, struct ept_change *change,
@@ -133,6 +146,9 @@ bool fleet_commit(struct fleet *fleet, struct seat *seat, struct ept_change *cha
 {
 	enum ept_status status;
 
+	/* Another change came first, which the vCPU is yet to be told of: it does that before it goes on. */
+	if (seat && seat_must_pass(seat))
+		seat = NULL;
 	do {
 		if (!commit_step(fleet, seat, change, error))
 			return false;

@@ -4,7 +4,7 @@
  * the guest's tables do not grant. The engine decides what is to change, the change is done through
  * the same vCPU's gate, and the guest tries again.
  */
-#include "fleet.h"
+#include "ops.h"
 
 /* A fault that changes nothing this often in a row is one that KVM does not see the end of. */
 #define IDLE_FAULTS 1000
@@ -21,14 +21,42 @@ static const char *access_name(unsigned access)
 	}
 }
 
-/* The engine's answer, after a second try if there was something to give back to its pools. */
+/* The guest is about to write to a watched page: true if it may, now that who watches was told. */
+static bool tell_watcher(struct guest *guest, const struct gate_exit *exit)
+{
+	struct fleet_write write = { .guest = guest, .gpa = exit->gpa };
+	struct ept_region region;
+
+	if (!ept_space_region(guest->space, exit->gpa, &region))
+		return true; /* Taken away meanwhile: the engine says so. */
+	write.page = region.first;
+	write.page.page += (exit->gpa.v - region.start.v) >> EPT_PAGE_SHIFT;
+	return fleet_tell_watcher(guest->fleet, &write);
+}
+
+/* Whether the engine may now give another answer than @status. */
+static bool try_again(struct guest *guest, const struct gate_exit *exit, enum ept_status status)
+{
+	switch (status) {
+	case EPT_NO_TABLE:
+	case EPT_NO_PAGE:
+		return fleet_scrub(guest->fleet);
+	case EPT_WATCHED:
+		return tell_watcher(guest, exit);
+	default:
+		return false;
+	}
+}
+
+/* The engine's answer, after all that can be done for a better one. */
 static enum ept_status ask_engine(struct guest *guest, const struct gate_exit *exit)
 {
 	struct ept_change *change = &guest->seat->change;
-	enum ept_status status = ept_space_fault(guest->space, exit->gpa, exit->access, change);
+	enum ept_status status;
 
-	while ((status == EPT_NO_TABLE || status == EPT_NO_PAGE) && fleet_scrub(guest->fleet))
+	do
 		status = ept_space_fault(guest->space, exit->gpa, exit->access, change);
+	while (try_again(guest, exit, status));
 	return status;
 }
 
@@ -41,6 +69,10 @@ static bool refuse(struct guest *guest, const struct gate_exit *exit, enum ept_s
 	case EPT_DENIED:
 		return guest_end(guest, GUEST_FAULT, "it tried to %s %#llx, which it may not",
 				 access_name(exit->access), (unsigned long long)exit->gpa.v);
+	case EPT_WATCHED:
+		return guest_end(guest, GUEST_FAULT,
+				 "it tried to write to %#llx, a page of %s that is watched",
+				 (unsigned long long)exit->gpa.v, guest->fleet->config.file->name);
 	default:
 		return guest_end(guest, GUEST_HOST_ERROR, "its access at %#llx could not be served: %s",
 				 (unsigned long long)exit->gpa.v, ept_status_text(status));

@@ -45,11 +45,12 @@ static uint64_t tables_for_guest(const struct fleet_config *config)
 static uint64_t private_pages_for(const struct fleet_config *config)
 {
 	uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) / 4 * 3;
+	uint64_t spaces = config->guests + config->snapshots;
 	uint64_t each = config->program->image.pages;
 
 	if (config->mode == EPT_PRIVATE)
 		each += config->file->pages;
-	return each * config->guests < host ? each * config->guests : host;
+	return each * spaces < host ? each * spaces : host;
 }
 
 /* ---- memory and engine ---- */
@@ -77,7 +78,8 @@ static bool set_shadow_limit(const struct fleet *fleet, uint64_t tables, struct 
 static bool create_memory(struct fleet *fleet, struct error *error)
 {
 	const struct fleet_config *config = &fleet->config;
-	uint64_t tables = (config->guests + 1ul) * tables_for_guest(config);
+	uint64_t spaces = config->guests + 1ul + config->snapshots;
+	uint64_t tables = spaces * tables_for_guest(config);
 	uint64_t gate_pages = gate_memory_pages(config->guests + 1ul, tables * EPT_PAGE_BYTES);
 
 	if (!memory_create(&fleet->memory, &fleet->host, fleet->vm, gate_pages, tables,
@@ -121,6 +123,21 @@ static bool add_file(struct fleet *fleet, const struct memfile *file, int *numbe
 	return true;
 }
 
+static bool add_spare(struct fleet *fleet, struct error *error)
+{
+	struct ept_file description = { .pages = fleet->config.spare_pages, .spare = true };
+
+	if (!description.pages)
+		return true;
+	if (!memory_add_spare(&fleet->memory, description.pages, error))
+		return false;
+	description.window = fleet->memory.spare.at;
+	fleet->spare_number = ept_file_add(fleet->ept, &description);
+	if (fleet->spare_number < 0)
+		return error_set(error, EXIT_INPUT, "too many memory files");
+	return true;
+}
+
 /* ---- spaces ---- */
 
 static bool engine_error(struct error *error, const char *what, enum ept_status status)
@@ -146,7 +163,7 @@ static bool large_entries(const struct fleet_config *config)
 	return config->entries == ENTRIES_LARGE;
 }
 
-static struct ept_region file_region(const struct fleet *fleet)
+struct ept_region fleet_file_region(const struct fleet *fleet)
 {
 	const struct memfile *file = fleet->config.file;
 
@@ -163,7 +180,7 @@ static struct ept_region file_region(const struct fleet *fleet)
 static bool map_all(struct fleet *fleet, struct ept_space *space, struct error *error)
 {
 	const struct program *program = fleet->config.program;
-	struct ept_region region = file_region(fleet);
+	struct ept_region region = fleet_file_region(fleet);
 
 	if (!map_region(fleet, space, &region, error))
 		return false;
@@ -221,7 +238,7 @@ static bool freeze(struct fleet *fleet, struct ept_space *space, struct error *e
 static bool make_template(struct fleet *fleet, struct error *error)
 {
 	const struct program *program = fleet->config.program;
-	struct ept_region file = file_region(fleet);
+	struct ept_region file = fleet_file_region(fleet);
 
 	if (!make_plain_space(fleet, &fleet->template_space, error) ||
 	    !populate(fleet, fleet->template_space, file.start, file.bytes, error))
@@ -230,6 +247,7 @@ static bool make_template(struct fleet *fleet, struct error *error)
 		if (!populate(fleet, fleet->template_space, program->regions[i].start,
 			      program->regions[i].bytes, error))
 			return false;
+	fleet->launch_from = fleet->template_space;
 	return freeze(fleet, fleet->template_space, error);
 }
 
@@ -237,9 +255,9 @@ bool fleet_make_space(struct fleet *fleet, struct ept_space **space, struct erro
 {
 	enum ept_status status;
 
-	if (!fleet->template_space)
+	if (!fleet->launch_from)
 		return make_plain_space(fleet, space, error);
-	status = ept_space_clone(fleet->template_space, space, &fleet->change);
+	status = ept_space_clone(fleet->launch_from, space, &fleet->change);
 	if (status != EPT_OK)
 		return engine_error(error, "clone the template", status);
 	return fleet_commit(fleet, NULL, &fleet->change, error);
@@ -289,6 +307,7 @@ static bool create_all(struct fleet *fleet, struct error *error)
 	       create_memory(fleet, error) && create_engine(fleet, error) &&
 	       add_file(fleet, fleet->config.file, &fleet->file_number, error) &&
 	       add_file(fleet, &fleet->config.program->image, &fleet->image_number, error) &&
+	       add_spare(fleet, error) &&
 	       create_seats(fleet, error) &&
 	       (!fleet->config.sharing || make_template(fleet, error));
 }
@@ -302,6 +321,8 @@ bool fleet_create(struct fleet **out, const struct fleet_config *config, struct 
 	fleet->config = *config;
 	fleet->host.fd = fleet->vm = fleet->stats_fd = fleet->service.fd = -1;
 	fleet->memory.gate.fd = fleet->memory.tables.fd = fleet->memory.pages.fd = -1;
+	fleet->memory.spare.fd = -1;
+	pthread_rwlock_init(&fleet->memory_lock, NULL);
 	pthread_mutex_init(&fleet->lock, NULL);
 	pthread_mutex_init(&fleet->service_lock, NULL);
 	pthread_cond_init(&fleet->ended, NULL);
@@ -319,6 +340,9 @@ static void destroy_spaces(struct fleet *fleet)
 {
 	for (unsigned i = 0; i < fleet->guest_count; i++)
 		ept_space_destroy(fleet->guests[i].space);
+	for (unsigned i = 0; i < FLEET_SNAPSHOTS; i++)
+		if (fleet->snapshots[i])
+			ept_space_destroy(fleet->snapshots[i]);
 	if (fleet->template_space)
 		ept_space_destroy(fleet->template_space);
 	ept_destroy(fleet->ept);
@@ -344,6 +368,7 @@ void fleet_destroy(struct fleet *fleet)
 	memory_destroy(&fleet->memory);
 	host_close(&fleet->host);
 	pthread_cond_destroy(&fleet->ended);
+	pthread_rwlock_destroy(&fleet->memory_lock);
 	pthread_mutex_destroy(&fleet->service_lock);
 	pthread_mutex_destroy(&fleet->lock);
 	free(fleet->seats);

@@ -37,6 +37,8 @@ struct fleet_config {
 	const struct program *program;
 	bool sharing;
 	bool quiet; /* guests' text is not printed */
+	uint64_t spare_pages; /* to which pages of the file can be moved */
+	unsigned snapshots;   /* that there is to be room for, each as large as a guest */
 };
 
 /* How a guest is, or how it ended. */
@@ -120,6 +122,17 @@ struct seat {
 	int stats_fd;
 };
 
+/* A write to a watched page of the memory file that is about to happen. */
+struct fleet_write {
+	struct guest *guest; /* whose; NULL for fleet_write_file() */
+	struct gpa gpa;	     /* of the guest's */
+	struct file_page page;
+};
+
+typedef void fleet_watcher(void *context, const struct fleet_write *write);
+
+#define FLEET_SNAPSHOTS 64
+
 struct fleet {
 	struct fleet_config config;
 	struct host host;
@@ -130,7 +143,17 @@ struct fleet {
 	struct ept *ept;
 	int file_number;
 	int image_number;
+	int spare_number;
 	struct ept_space *template_space; /* NULL without sharing */
+	struct ept_space *launch_from;	  /* what new guests are clones of */
+	fleet_watcher *watcher;
+	void *watcher_context;
+
+	/*
+	 * Held for reading by who reads guest memory for a guest's call, and for writing by who lets
+	 * such memory have another use. The first in the order of locks.
+	 */
+	pthread_rwlock_t memory_lock;
 
 	pthread_mutex_t service_lock; /* guards the service vCPU; taken with engine locks held */
 	struct gate_vcpu service;
@@ -143,6 +166,7 @@ struct fleet {
 	struct guest *guests;
 	unsigned guest_count;
 	unsigned running;
+	struct ept_space *snapshots[FLEET_SNAPSHOTS]; /* those that exist */
 };
 
 /* Nanoseconds of the monotonic clock. */
@@ -182,6 +206,9 @@ bool fleet_wait(struct fleet *fleet, uint64_t deadline_ns, const volatile bool *
 
 /* Ends all guests that still run, with @status, and waits for them. */
 void fleet_stop(struct fleet *fleet, enum guest_status status);
+
+/* The region that shows guests the whole memory file. */
+struct ept_region fleet_file_region(const struct fleet *fleet);
 
 /* A space with the fleet's regions, for a guest: a clone of the template, or one of its own. */
 bool fleet_make_space(struct fleet *fleet, struct ept_space **space, struct error *error);
@@ -227,6 +254,12 @@ void seat_stop(struct seat *seat, enum guest_status status);
 
 /* If the seat's guest is one of @space: see fleet_recall(). Returns when the vCPU is out. */
 void seat_recall(struct seat *seat, const struct ept_space *space, struct fpa root);
+
+/*
+ * Whether somebody has called the vCPU out since its guest was entered last: the root that it has may be
+ * dead. The space of its guest is locked, so that this stays as it is.
+ */
+bool seat_must_pass(struct seat *seat);
 
 /* The seat's thread is about to pass the gate with @root, which makes up for what others asked. */
 void seat_passes(struct seat *seat, struct fpa root);

@@ -492,6 +492,12 @@ static bool commit_some(struct gate_vcpu *vcpu, const struct ept_edit *edits, si
 	}
 	if (root)
 		end = vcpu->gate->ops->finish_list(vcpu, root, &page->list[2 * count]);
+	/*
+	 * Nothing to run but the chain's last `out` (svm: VMRUN reads the root). If the vCPU stands at it since its
+	 * last chain, KVM would take it for done and run on behind it.
+	 */
+	if (!count && end == gate_chain_end)
+		return true;
 	vcpu->runs++;
 	return gate_run_chain(vcpu, gate_label(end) - count * GATE_CHAIN_EDIT_BYTES,
 			      gate_window(list), error);
@@ -583,6 +589,8 @@ static void finish_port(struct gate_vcpu *vcpu)
 
 bool gate_pass(struct gate_vcpu *vcpu, const struct fpa *root, struct error *error)
 {
+	if (vcpu->gate->ops->leave_root)
+		vcpu->gate->ops->leave_root(vcpu, root);
 	if (vcpu->in_gate)
 		return gate_commit(vcpu, NULL, 0, root, error);
 	finish_port(vcpu);

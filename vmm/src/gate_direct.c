@@ -122,6 +122,19 @@ static void direct_go_back(struct gate_vcpu *vcpu, struct kvm_regs *registers)
 	registers->rip = (registers->rip & ~(uint64_t)(GATE_STUB_BYTES - 1)) + 2;
 }
 
+/*
+ * The gate's code is found through the vCPU's root. The one that it has may be dead by now, and scrubbed,
+ * so it must not run there even to get another.
+ */
+static void direct_leave_root(struct gate_vcpu *vcpu, const struct fpa *root)
+{
+	struct kvm_sregs *sregs = &vcpu->run->s.regs.sregs;
+
+	sregs->cr3 = root->v;
+	sregs->tr.type = gate_tss_type(vcpu->gate);
+	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
+}
+
 /* Wherever it is, the chain can run there at CPL 0, and the segments that were are put back. */
 static bool direct_pass(struct gate_vcpu *vcpu, const struct fpa *root, struct error *error)
 {
@@ -169,6 +182,7 @@ const struct gate_ops gate_direct_ops = {
 	.decode = direct_decode,
 	.finish_list = direct_finish_list,
 	.go_back = direct_go_back,
+	.leave_root = direct_leave_root,
 	.pass = direct_pass,
 	.registers = direct_registers,
 };

@@ -72,6 +72,8 @@ struct gate_ops {
 					    uint64_t *list_end);
 	/* Sets the registers with which the vCPU goes back to its guest after a chain. */
 	void (*go_back)(struct gate_vcpu *vcpu, struct kvm_regs *registers);
+	/* Before that, where the gate runs in the guest's root: from now on in @root. Often NULL. */
+	void (*leave_root)(struct gate_vcpu *vcpu, const struct fpa *root);
 	/* gate_pass() for a vCPU that may be in its guest, or anywhere on the way there and back. */
 	bool (*pass)(struct gate_vcpu *vcpu, const struct fpa *root, struct error *error);
 	void (*registers)(const struct gate_vcpu *vcpu, const struct gate_exit *exit,

@@ -122,6 +122,17 @@ void seat_recall(struct seat *seat, const struct ept_space *space, struct fpa ro
 	pthread_mutex_unlock(&door->lock);
 }
 
+bool seat_must_pass(struct seat *seat)
+{
+	struct seat_door *door = &seat->door;
+	bool must_pass;
+
+	pthread_mutex_lock(&door->lock);
+	must_pass = door->must_pass;
+	pthread_mutex_unlock(&door->lock);
+	return must_pass;
+}
+
 void seat_passes(struct seat *seat, struct fpa root)
 {
 	struct seat_door *door = &seat->door;
