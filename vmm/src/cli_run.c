@@ -22,9 +22,16 @@ struct run_options {
 	enum engine engine;
 	enum fleet_entries entries;
 	bool sharing;
+	unsigned share_levels;
+	uint64_t share_threshold;
+	uint64_t share_from;
+	uint64_t share_until;
 	bool json;
 	struct report_options report;
 };
+
+/* Tables above are roots, which only clones share. */
+#define SHARE_TOP (EPT_ROOT_LEVEL - 1)
 
 enum option_key {
 	KEY_GUESTS = 'n',
@@ -37,6 +44,9 @@ enum option_key {
 	KEY_ENGINE,
 	KEY_ENTRIES,
 	KEY_SHARING,
+	KEY_SHARE_LEVELS,
+	KEY_SHARE_THRESHOLD,
+	KEY_SHARE_EVENTS,
 	KEY_ARG,
 	KEY_JSON,
 	KEY_NO_HEADERS,
@@ -54,6 +64,14 @@ static const struct argp_option option_table[] = {
 	  "How large the table entries for the file are (auto: as its pages)", 0 },
 	{ "engine", KEY_ENGINE, "auto|direct|svm|vmx", 0, "How guests are run (auto)", 0 },
 	{ "sharing", KEY_SHARING, "on|off", 0, "Whether guests share tables (on)", 0 },
+	{ "share-levels", KEY_SHARE_LEVELS, "LIST", 0,
+	  "Levels of tables to share: all, none, or some of pt,pd,pdpt, and then guests are no clones (all)",
+	  0 },
+	{ "share-threshold", KEY_SHARE_THRESHOLD, "N", 0,
+	  "Share only if a guest needs more tables than this (0)", 0 },
+	{ "share-events", KEY_SHARE_EVENTS, "FROM-UNTIL", 0,
+	  "Share only these times that a table is to be shared, to find one that does harm (0-)",
+	  0 },
 	{ "arg", KEY_ARG, "N", 0, "A number that each guest is given (0)", 0 },
 	{ "timeout", KEY_TIMEOUT, "SECONDS", 0, "End guests that run longer (no limit)", 0 },
 	{ "json", KEY_JSON, NULL, 0, "Print one JSON object", 0 },
@@ -109,6 +127,15 @@ static bool set_option(struct run_options *options, int key, const char *text,
 		return set_entries(options, text, error);
 	case KEY_SHARING:
 		return option_switch(text, "--sharing", &options->sharing, error);
+	case KEY_SHARE_LEVELS:
+		return option_levels(text, "--share-levels", SHARE_TOP, &options->share_levels,
+				     error);
+	case KEY_SHARE_THRESHOLD:
+		return option_number(text, "--share-threshold", 0, UINT32_MAX,
+				     &options->share_threshold, error);
+	case KEY_SHARE_EVENTS:
+		return option_range(text, "--share-events", &options->share_from,
+				    &options->share_until, error);
 	default:
 		return true;
 	}
@@ -150,6 +177,9 @@ static error_t parse(int key, char *text, struct argp_state *state)
 	case KEY_ENGINE:
 	case KEY_ENTRIES:
 	case KEY_SHARING:
+	case KEY_SHARE_LEVELS:
+	case KEY_SHARE_THRESHOLD:
+	case KEY_SHARE_EVENTS:
 		if (!set_option(options, key, text, &error))
 			argp_error(state, "%s", error.text);
 		break;
@@ -224,6 +254,10 @@ static int run_fleet(const struct run_options *options, const struct memfile *fi
 		.program = program,
 		.sharing = options->sharing,
 		.quiet = options->report.quiet,
+		.private_levels = EPT_SHARE_ALL & ~options->share_levels,
+		.share_threshold = (unsigned)options->share_threshold,
+		.share_from = options->share_from,
+		.share_until = options->share_until,
 	};
 	uint64_t begin = now_ns();
 	struct fleet *fleet;
@@ -256,7 +290,12 @@ int cli_run(int argc, char **argv)
 		       "Exit status: 0 if every guest ended well, 2 for wrong usage or input, "
 		       "5 if this host cannot run a fleet, 6 if a guest ended badly.",
 	};
-	struct run_options options = { .guests = 1, .sharing = true, .report.headers = true };
+	struct run_options options = {
+		.guests = 1,
+		.sharing = true,
+		.share_levels = EPT_SHARE_ALL,
+		.report.headers = true,
+	};
 	struct memfile file;
 	struct program program;
 	struct error error;
