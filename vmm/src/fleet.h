@@ -138,6 +138,7 @@ struct fleet {
 	struct ept_space *template_space; /* NULL where guests are no clones */
 	uint64_t tables_needed;		  /* by a guest of its own */
 	pthread_mutex_t operations;	  /* held by who works on spaces and is no seat's thread */
+	bool *held_doors;		  /* by seat, while the fleet is paused */
 
 	pthread_mutex_t service_lock; /* guards the service vCPU; taken with engine locks held */
 	struct gate_vcpu service;

@@ -273,7 +273,8 @@ static void add_sharing(json_t *report, const struct fleet *fleet)
 	json_object_set_new(report, "regions_not_shared", integer(small_regions(fleet)));
 }
 
-void report_run_json(const struct fleet *fleet, uint64_t elapsed_ns)
+void report_run_json(const struct fleet *fleet, uint64_t elapsed_ns,
+		     const struct findings *findings)
 {
 	struct ept_usage usage;
 	json_t *report;
@@ -289,6 +290,8 @@ void report_run_json(const struct fleet *fleet, uint64_t elapsed_ns)
 			   integer(usage.pages * EPT_PAGE_BYTES), "kvm_shadow_pages",
 			   integer(host_shadow_pages(fleet->stats_fd)));
 	add_sharing(report, fleet);
+	if (findings)
+		json_object_set_new(report, "check", findings_json(findings));
 	add_accounts(report, fleet);
 	report_json(report);
 }
