@@ -241,9 +241,11 @@ static bool take_schema(struct trace *trace, struct error *error)
 {
 	bool good;
 	json_t *object = next_line(trace, &good, error);
+	int failure = trace->line_number ? 0 : errno;
 	const char *schema = json_string_value(json_object_get(object, "schema"));
 
-	if (!schema || strcmp(schema, "s2vm-trace-1") != 0)
+	/* Where nothing could be read, the error says why. */
+	if (!failure && (!schema || strcmp(schema, "s2vm-trace-1") != 0))
 		good = error_set(error, EXIT_INPUT,
 				 "%s is no trace of schema s2vm-trace-1; s2vm run --trace writes one",
 				 trace->options->path);

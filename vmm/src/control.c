@@ -187,6 +187,8 @@ static void serve_client(struct control *control, int fd)
 		going_on = serve_request(control, fd, request);
 		json_decref(request);
 	}
+	if (going_on && errno == EMSGSIZE)
+		send_error(fd, "a request is longer than 4095 bytes");
 }
 
 /* From now on control_stop() ends what is under way with it; false if that has begun. */
