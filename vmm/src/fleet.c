@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "fleet.h"
+#include "ept/trace.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -100,13 +101,20 @@ static bool create_engine(struct fleet *fleet, struct error *error)
 			.pages_at = fleet->memory.pages.at,
 			.page_count = (uint32_t)(fleet->memory.pages.bytes / EPT_PAGE_BYTES),
 		},
-		.share_levels = EPT_SHARE_ALL,
+		.share_levels = EPT_SHARE_ALL & ~fleet->config.private_levels,
+		.share_threshold = fleet->config.share_threshold,
+		.share_from = fleet->config.share_from,
+		.share_until = fleet->config.share_until,
 	};
 
 	gate_root_entry(&fleet->gate, &config.root_entry_index, &config.root_entry);
 	fleet->ept = ept_create(&config);
 	if (!fleet->ept)
 		return error_set(error, EXIT_FAILED, "no memory for the engine's descriptors");
+	if (fleet->config.trace_capacity &&
+	    !ept_trace_start(fleet->ept, fleet->config.trace_capacity))
+		return error_set(error, EXIT_FAILED, "no memory to trace %u events",
+				 fleet->config.trace_capacity);
 	return true;
 }
 
@@ -219,8 +227,10 @@ static bool make_plain_space(struct fleet *fleet, struct ept_space **space, stru
 
 	if (status != EPT_OK)
 		return engine_error(error, "make a space", status);
-	if (map_all(fleet, *space, error))
+	if (map_all(fleet, *space, error)) {
+		fleet->tables_needed = ept_space_tables(*space);
 		return true;
+	}
 	ept_space_destroy(*space);
 	return false;
 }
@@ -261,6 +271,12 @@ bool fleet_make_space(struct fleet *fleet, struct ept_space **space, struct erro
 	if (status != EPT_OK)
 		return engine_error(error, "clone the template", status);
 	return fleet_commit(fleet, NULL, &fleet->change, error);
+}
+
+/* A clone shares all of its parent's tables; who is to share some only finds them in the index. */
+static bool guests_are_clones(const struct fleet_config *config)
+{
+	return config->sharing && !config->private_levels;
 }
 
 /* ---- the fleet ---- */
@@ -309,7 +325,7 @@ static bool create_all(struct fleet *fleet, struct error *error)
 	       add_file(fleet, &fleet->config.program->image, &fleet->image_number, error) &&
 	       add_spare(fleet, error) &&
 	       create_seats(fleet, error) &&
-	       (!fleet->config.sharing || make_template(fleet, error));
+	       (!guests_are_clones(&fleet->config) || make_template(fleet, error));
 }
 
 bool fleet_create(struct fleet **out, const struct fleet_config *config, struct error *error)
@@ -325,6 +341,7 @@ bool fleet_create(struct fleet **out, const struct fleet_config *config, struct 
 	pthread_rwlock_init(&fleet->memory_lock, NULL);
 	pthread_mutex_init(&fleet->lock, NULL);
 	pthread_mutex_init(&fleet->service_lock, NULL);
+	pthread_mutex_init(&fleet->operations, NULL);
 	pthread_cond_init(&fleet->ended, NULL);
 	seat_install_kick();
 	raise_file_limit();
@@ -369,6 +386,7 @@ void fleet_destroy(struct fleet *fleet)
 	host_close(&fleet->host);
 	pthread_cond_destroy(&fleet->ended);
 	pthread_rwlock_destroy(&fleet->memory_lock);
+	pthread_mutex_destroy(&fleet->operations);
 	pthread_mutex_destroy(&fleet->service_lock);
 	pthread_mutex_destroy(&fleet->lock);
 	free(fleet->seats);
@@ -432,19 +450,25 @@ bool fleet_prepare(struct fleet *fleet, uint64_t argument, struct guest **out, s
 	return true;
 }
 
-bool fleet_launch(struct fleet *fleet, uint64_t argument, struct guest **out, struct error *error)
+static void let_run(struct fleet *fleet, struct guest *guest)
 {
-	struct guest *guest;
-
-	if (!fleet_prepare(fleet, argument, &guest, error))
-		return false;
 	pthread_mutex_lock(&fleet->lock);
 	fleet->running++;
 	guest->seat->guest = guest;
 	pthread_cond_signal(&guest->seat->wake);
 	pthread_mutex_unlock(&fleet->lock);
-	*out = guest;
-	return true;
+}
+
+bool fleet_launch(struct fleet *fleet, uint64_t argument, struct guest **out, struct error *error)
+{
+	bool prepared;
+
+	pthread_mutex_lock(&fleet->operations);
+	prepared = fleet_prepare(fleet, argument, out, error);
+	if (prepared)
+		let_run(fleet, *out);
+	pthread_mutex_unlock(&fleet->operations);
+	return prepared;
 }
 
 /* How often a wait looks at the user's wish to stop. */

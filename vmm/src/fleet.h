@@ -36,7 +36,12 @@ struct fleet_config {
 	enum fleet_entries entries;
 	const struct program *program;
 	bool sharing;
-	bool quiet; /* guests' text is not printed */
+	bool quiet;		  /* guests' text is not printed */
+	unsigned private_levels;  /* of tables that are never shared, bit n for level n */
+	unsigned share_threshold; /* of ept_config, as the next two */
+	uint64_t share_from;
+	uint64_t share_until;
+	uint32_t trace_capacity; /* events to keep, a power of two; 0 for none */
 	uint64_t spare_pages; /* to which pages of the file can be moved */
 	unsigned snapshots;   /* that there is to be room for, each as large as a guest */
 };
@@ -144,8 +149,11 @@ struct fleet {
 	int file_number;
 	int image_number;
 	int spare_number;
-	struct ept_space *template_space; /* NULL without sharing */
+	struct ept_space *template_space; /* NULL where guests are no clones */
 	struct ept_space *launch_from;	  /* what new guests are clones of */
+	uint64_t tables_needed;		  /* by a guest of its own */
+	pthread_mutex_t operations;	  /* held by who works on spaces and is no seat's thread */
+	bool *held_doors;		  /* by seat, while the fleet is paused */
 	fleet_watcher *watcher;
 	void *watcher_context;
 
@@ -272,6 +280,19 @@ void guest_run(struct guest *guest);
  * seat's own thread must not be running it.
  */
 bool guest_step(struct guest *guest);
+
+/*
+ * pause.c: waits until no operation of the engine is under way, and lets none begin until the fleet
+ * is resumed; guests go on until they need one. The engine may be looked at meanwhile, not changed.
+ */
+bool fleet_pause(struct fleet *fleet, struct error *error);
+void fleet_resume(struct fleet *fleet);
+
+/* Whether the fleet would share, if its guests needed more tables than the threshold. */
+static inline bool fleet_below_threshold(const struct fleet *fleet)
+{
+	return fleet->config.sharing && fleet->tables_needed <= fleet->config.share_threshold;
+}
 
 /* Whether a guest ended as it should. */
 static inline bool guest_ended_well(const struct guest *guest)
