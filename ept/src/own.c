@@ -127,7 +127,7 @@ static enum ept_status copy_table(struct ept *ept, struct ept_table *table, stru
 }
 
 /* Takes away rights that entries of @table kept while it was shared. It is held. */
-__attribute__((unused)) static enum ept_status sanitize(struct ept_change *change, struct ept_table *table)
+static enum ept_status sanitize(struct ept_change *change, struct ept_table *table)
 {
 	struct ept *ept = change->ept;
 
@@ -159,7 +159,7 @@ static enum ept_status keep(struct ept_change *change, struct ept_table *parent,
 	if (!(rights & EPT_WRITE) ||
 	    (ept_entry_writable(format, entry) && !atomic_load(&child->tainted)))
 		return EPT_OK;
-	status = EPT_OK;
+	status = sanitize(change, child);
 	if (status != EPT_OK)
 		return status;
 	if (!ept_change_reserve(change, 1))
