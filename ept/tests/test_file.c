@@ -505,6 +505,335 @@ static void F27_a_range_is_reclaimed_and_its_contents_change(void **state)
 	world_destroy(world);
 }
 
+/* ---- watching ---- */
+
+static void must_watch(struct world *world, uint32_t file, uint64_t page, uint64_t count)
+{
+	struct tally tally;
+
+	assert_int_equal(world_watch(world, page_of(file, page), count, &tally), EPT_OK);
+}
+
+/* Sharers by every way: from the index, clones, another address, entries of 2 MiB. */
+static unsigned writers_create(struct world *world, uint32_t file, struct guest **guests,
+			       uint64_t *starts)
+{
+	guests[0] = guest_with_shared(world, AT, file, false);
+	guests[1] = guest_with_shared(world, AT, file, false);
+	guests[2] = guest_with_shared(world, FAR, file, false);
+	guests[3] = guest_with_shared(world, AT, file, true);
+	for (unsigned g = 0; g < 4; g++)
+		starts[g] = g == 2 ? FAR : AT;
+	for (unsigned g = 0; g < 4; g++)
+		guest_must_write(guests[g], starts[g] + PAGE * KIB4, WRITTEN + g);
+	guests[4] = guest_must_clone(guests[0]);
+	guests[5] = guest_must_clone(guests[3]);
+	starts[4] = AT;
+	starts[5] = AT;
+	return 6;
+}
+
+static void F29_T7_a_write_to_a_watched_page_is_told_before_it_is_done(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, true);
+	struct guest *guests[6];
+	uint64_t starts[6];
+	unsigned count = writers_create(world, file, guests, starts);
+
+	must_watch(world, file, PAGE, 2);
+	for (unsigned g = 0; g < count; g++)
+		for (unsigned vcpu = 0; vcpu < PORT_VCPUS; vcpu++) {
+			guests[g]->vcpu = vcpu;
+			assert_int_equal(guest_write(guests[g], starts[g] + PAGE * KIB4, 1),
+					 EPT_WATCHED);
+			assert_int_equal(guest_write(guests[g], starts[g] + (PAGE + 1) * KIB4, 1),
+					 EPT_WATCHED);
+			guest_must_read(guests[g], starts[g] + PAGE * KIB4, WRITTEN + 3);
+			/* Its neighbours are not. */
+			guest_must_write(guests[g], starts[g] + (PAGE + 2) * KIB4, g);
+			guest_must_write(guests[g], starts[g] + (PAGE - 1) * KIB4, g);
+		}
+	assert_true(ept_file_watched(world->ept, page_of(file, PAGE + 1)));
+	assert_false(ept_file_watched(world->ept, page_of(file, PAGE + 2)));
+	assert_int_equal(ept_file_write_begin(world->ept, page_of(file, PAGE)), EPT_WATCHED);
+	assert_int_equal(ept_file_write_begin(world->ept, page_of(file, PAGE + 2)), EPT_OK);
+	ept_file_write_end(world->ept);
+	/* No longer for one of them. */
+	ept_file_unwatch(world->ept, page_of(file, PAGE), 1);
+	world_check(world);
+	for (unsigned g = 0; g < count; g++) {
+		guest_must_write(guests[g], starts[g] + PAGE * KIB4, 100 + g);
+		assert_int_equal(guest_write(guests[g], starts[g] + (PAGE + 1) * KIB4, 1),
+				 EPT_WATCHED);
+	}
+	for (unsigned g = 0; g < count; g++)
+		guest_must_read(guests[g], starts[g] + PAGE * KIB4, 100 + count - 1);
+	assert_int_equal(ept_file_write_begin(world->ept, page_of(file, PAGE)), EPT_OK);
+	ept_file_write_end(world->ept);
+	world_destroy(world);
+}
+
+/* Also before anybody has mapped it, and where its table is found in the index afterwards. */
+static void F29_T7_guests_that_come_later_are_told_too(void **state)
+{
+	for (unsigned large = 0; large < 2; large++) {
+		struct world *world = world_of(state);
+		uint32_t file = world_file(world, PAGES, true);
+		struct guest *a, *b;
+
+		must_watch(world, file, PAGE, 1);
+		a = guest_with_shared(world, AT, file, large);
+		must_read_file(a, file, PAGE);
+		b = guest_with_shared(world, AT, file, large);
+		assert_int_equal(guest_write(b, gpa_of(PAGE), 1), EPT_WATCHED);
+		assert_int_equal(guest_write(a, gpa_of(PAGE), 1), EPT_WATCHED);
+		guest_must_write(b, gpa_of(PAGE + 1), WRITTEN);
+		guest_must_read(a, gpa_of(PAGE + 1), WRITTEN);
+		assert_true(!is_large(a, gpa_of(PAGE)));
+		ept_file_unwatch(world->ept, page_of(file, PAGE), 1);
+		guest_must_write(b, gpa_of(PAGE), WRITTEN);
+		guest_must_read(a, gpa_of(PAGE), WRITTEN);
+		world_destroy(world);
+	}
+}
+
+/* Private writes do not write the file. */
+static void F29_private_writes_of_a_watched_page_are_allowed(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, true);
+	uint32_t constant = world_file(world, PAGES, false);
+	struct guest *a = guest_with(world, file);
+	struct guest *b = guest_with_large(world, file);
+	struct guest *c = guest_with_large(world, constant);
+
+	must_read_file(a, file, PAGE);
+	must_read_file(b, file, PAGE);
+	must_read_file(c, constant, PAGE);
+	guest_must_write(a, gpa_of(PAGE), WRITTEN);
+	must_watch(world, file, 0, PAGES);
+	must_watch(world, constant, 0, PAGES);
+	guest_must_write(a, gpa_of(PAGE), WRITTEN + 1);
+	guest_must_write(a, gpa_of(PAGE + 1), WRITTEN + 1);
+	guest_must_write(b, gpa_of(PAGE), WRITTEN + 2);
+	guest_must_write(c, gpa_of(PAGE), WRITTEN + 3);
+	guest_must_read(a, gpa_of(PAGE), WRITTEN + 1);
+	guest_must_read(b, gpa_of(PAGE), WRITTEN + 2);
+	guest_must_read(c, gpa_of(PAGE), WRITTEN + 3);
+	must_read_file(guest_with(world, file), file, PAGE);
+	must_read_file(guest_with(world, constant), constant, PAGE);
+	world_destroy(world);
+}
+
+/* Which edits a watch takes: one for each table, and none where nobody may write. */
+static void F29_watching_is_one_edit_for_each_table(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, true);
+	struct guest *guests[20];
+	struct tally tally;
+
+	for (unsigned g = 0; g < 20; g++) {
+		guests[g] = g % 2 ? guest_must_clone(guests[0])
+				  : guest_with_shared(world, AT, file, false);
+		guest_must_write(guests[g], gpa_of(PAGE), g);
+	}
+	assert_int_equal(world_watch(world, page_of(file, PAGE), 1, &tally), EPT_OK);
+	assert_int_equal(tally.gate_edits, 1);
+	assert_int_equal(tally.invalidations, 1);
+	assert_int_equal(world_watch(world, page_of(file, PAGE), 1, &tally), EPT_OK);
+	assert_int_equal(tally.gate_edits + tally.invalidations, 0);
+	for (unsigned g = 0; g < 20; g++)
+		assert_int_equal(guest_write(guests[g], gpa_of(PAGE), 1), EPT_WATCHED);
+	ept_file_unwatch(world->ept, page_of(file, PAGE), 1);
+	/* The first one gets it back for all. */
+	guest_must_write(guests[7], gpa_of(PAGE), WRITTEN);
+	/* The one that was cloned has to make its path writable again. */
+	for (unsigned g = 1; g < 20; g++) {
+		uint64_t faults = ept_space_faults(guests[g]->space);
+
+		guest_must_write(guests[g], gpa_of(PAGE), WRITTEN + g);
+		assert_int_equal(ept_space_faults(guests[g]->space), faults);
+	}
+	world_destroy(world);
+}
+
+static void S10_watches_that_overlap_stay(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, true);
+	struct guest *a = guest_with_shared(world, AT, file, false);
+	struct tally tally;
+
+	guest_must_write(a, gpa_of(PAGE), 1);
+	must_watch(world, file, PAGE, 4);
+	must_watch(world, file, PAGE + 2, 8);
+	assert_int_equal(world_watch(world, page_of(file, PAGE), PAGES, &tally), EPT_INVALID);
+	ept_file_unwatch(world->ept, page_of(file, PAGE + 6), 4);
+	for (unsigned page = PAGE; page < PAGE + 10; page++)
+		assert_int_equal(guest_write(a, gpa_of(page), 1),
+				 page < PAGE + 6 ? EPT_WATCHED : EPT_OK);
+	world_destroy(world);
+}
+
+/* ---- files that grow ---- */
+
+static void F28_a_file_that_grows_is_mapped_as_far_as_it_goes(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_growing_file(world, EPT_ENTRIES, PAGES, true);
+	struct ept_region region = region_of(AT, BYTES, file, 0, RW);
+	struct guest *a = guest_create(world, 0, true);
+	struct guest *b = guest_create(world, 0, true);
+	struct tally tally;
+
+	region.mode = EPT_SHARED;
+	assert_int_equal(guest_map(a, &region), EPT_INVALID);
+	assert_int_equal(world_watch(world, page_of(file, EPT_ENTRIES), 1, &tally), EPT_INVALID);
+	assert_int_equal(world_grow(world, file, EPT_ENTRIES - 1), EPT_INVALID);
+	assert_int_equal(world_grow(world, file, PAGES + 1), EPT_INVALID);
+	assert_int_equal(world_grow(world, file + 1, PAGES), EPT_INVALID);
+	assert_int_equal(world_grow(world, file, EPT_ENTRIES), EPT_OK);
+	assert_int_equal(guest_map(a, &region), EPT_INVALID);
+	assert_int_equal(world_grow(world, file, PAGES), EPT_OK);
+	assert_int_equal(guest_map(a, &region), EPT_OK);
+	region.large = true;
+	assert_int_equal(guest_map(b, &region), EPT_OK);
+	guest_must_write(a, gpa_of(PAGES - 1), WRITTEN);
+	guest_must_read(b, gpa_of(PAGES - 1), WRITTEN);
+	/* What was there before and what came are watched and reclaimed alike. */
+	must_watch(world, file, EPT_ENTRIES - 1, 2);
+	for (unsigned page = EPT_ENTRIES - 2; page < EPT_ENTRIES + 2; page++) {
+		bool watched = page == EPT_ENTRIES - 1 || page == EPT_ENTRIES;
+
+		assert_int_equal(guest_write(a, gpa_of(page), 1), watched ? EPT_WATCHED : EPT_OK);
+		assert_int_equal(guest_write(b, gpa_of(page), 1), watched ? EPT_WATCHED : EPT_OK);
+	}
+	assert_int_equal(world_reclaim(world, page_of(file, 0), PAGES, &tally), EPT_OK);
+	guest_must_read(b, gpa_of(PAGES - 1), WRITTEN);
+	world_destroy(world);
+}
+
+/* ---- which pages were accessed ---- */
+
+#define WORDS (PAGES / 64)
+
+static void must_harvest(struct world *world, uint32_t file, uint64_t *accessed,
+			 struct tally *tally)
+{
+	for (unsigned i = 0; i < WORDS; i++)
+		accessed[i] = 0;
+	assert_int_equal(world_harvest(world, page_of(file, 0), PAGES, accessed, tally), EPT_OK);
+}
+
+static bool is_accessed(const uint64_t *accessed, uint64_t page)
+{
+	return accessed[page / 64] >> page % 64 & 1;
+}
+
+static unsigned count_accessed(const uint64_t *accessed)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < WORDS; i++)
+		count += (unsigned)__builtin_popcountll(accessed[i]);
+	return count;
+}
+
+static void F27_a_harvest_tells_what_was_accessed_since_the_last_one(void **state)
+{
+	struct fleet fleet;
+	uint64_t accessed[WORDS];
+	struct tally tally;
+
+	fleet_create(&fleet, *state, 9, 2);
+	must_harvest(fleet.world, fleet.file, accessed, &tally);
+	/* A table is filled as if all of it had been accessed. */
+	assert_int_equal(count_accessed(accessed), EPT_ENTRIES);
+	assert_int_equal(tally.invalidations, 1);
+	must_harvest(fleet.world, fleet.file, accessed, &tally);
+	assert_int_equal(count_accessed(accessed), 0);
+	assert_int_equal(tally.gate_edits + tally.invalidations, 0);
+	/* By sharers, by an owner, and twice: whoever it was. */
+	must_read_file(fleet.guests[0], fleet.file, 3);
+	must_read_file(fleet.guests[1], fleet.file, 3);
+	must_read_file(fleet.guests[4], fleet.file, 5);
+	must_read_file(fleet.guests[8], fleet.file, 7);
+	guest_must_read(fleet.guests[8], gpa_of(PAGE + 1), WRITTEN + 8);
+	must_harvest(fleet.world, fleet.file, accessed, &tally);
+	assert_int_equal(count_accessed(accessed), 3);
+	assert_true(is_accessed(accessed, 3) && is_accessed(accessed, 5) &&
+		    is_accessed(accessed, 7));
+	assert_int_equal(tally.gate_edits, 3);
+	/* One access more of a page whose translation was there before. */
+	must_read_file(fleet.guests[0], fleet.file, 3);
+	must_harvest(fleet.world, fleet.file, accessed, &tally);
+	assert_int_equal(count_accessed(accessed), 1);
+	assert_true(is_accessed(accessed, 3));
+	fleet_must_read(&fleet);
+	fleet_destroy(&fleet);
+}
+
+/* The bits of others stay, and the range need not begin where a word does. */
+static void F27_a_harvest_sets_only_its_own_bits(void **state)
+{
+	struct fleet fleet;
+	uint64_t accessed[2] = {UINT64_C(1) << 63, 0};
+	struct tally tally;
+
+	fleet_create(&fleet, *state, 2, 0);
+	assert_int_equal(world_harvest(fleet.world, page_of(fleet.file, 5), 40, accessed, &tally),
+			 EPT_OK);
+	assert_int_equal(accessed[0], UINT64_C(1) << 63 | ((UINT64_C(1) << 40) - 1));
+	assert_int_equal(accessed[1], 0);
+	assert_int_equal(tally.gate_edits, 40);
+	fleet_destroy(&fleet);
+}
+
+/* An entry of 2 MiB says it of all its pages, as far as they were asked for. */
+static void F27_a_harvest_of_2_mib_entries(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, false);
+	struct guest *a = guest_with_large(world, file);
+	uint64_t accessed[WORDS];
+	struct tally tally;
+
+	must_read_file(a, file, 0);
+	must_harvest(world, file, accessed, &tally);
+	assert_int_equal(count_accessed(accessed), PAGES);
+	assert_int_equal(tally.gate_edits, 4);
+	must_read_file(a, file, EPT_ENTRIES + PAGE);
+	must_harvest(world, file, accessed, &tally);
+	assert_int_equal(count_accessed(accessed), EPT_ENTRIES);
+	assert_true(is_accessed(accessed, EPT_ENTRIES) &&
+		    is_accessed(accessed, 2 * EPT_ENTRIES - 1));
+	assert_int_equal(tally.gate_edits, 1);
+	accessed[0] = 0;
+	must_read_file(a, file, 0);
+	assert_int_equal(world_harvest(world, page_of(file, PAGE), 3, accessed, &tally), EPT_OK);
+	assert_int_equal(accessed[0], 7);
+	world_destroy(world);
+}
+
+/* What a table does not say is kept where it is copied. */
+static void F27_a_harvest_after_tables_were_copied(void **state)
+{
+	struct fleet fleet;
+	uint64_t accessed[WORDS];
+	struct tally tally;
+
+	fleet_create(&fleet, *state, 3, 0);
+	must_harvest(fleet.world, fleet.file, accessed, &tally);
+	guest_must_write(fleet.guests[1], gpa_of(PAGE + 9), 1);
+	must_read_file(fleet.guests[1], fleet.file, PAGE + 10);
+	must_harvest(fleet.world, fleet.file, accessed, &tally);
+	assert_int_equal(count_accessed(accessed), 1);
+	assert_true(is_accessed(accessed, PAGE + 10));
+	fleet_destroy(&fleet);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -518,6 +847,16 @@ int main(void)
 		EACH_FORMAT(F27_reclaim_of_a_page_in_a_2_mib_entry),
 		EACH_FORMAT(F27_moving_a_page_out_of_a_2_mib_entry),
 		EACH_FORMAT(F27_a_range_is_reclaimed_and_its_contents_change),
+		EACH_FORMAT(F29_T7_a_write_to_a_watched_page_is_told_before_it_is_done),
+		EACH_FORMAT(F29_T7_guests_that_come_later_are_told_too),
+		EACH_FORMAT(F29_private_writes_of_a_watched_page_are_allowed),
+		EACH_FORMAT(F29_watching_is_one_edit_for_each_table),
+		EACH_FORMAT(S10_watches_that_overlap_stay),
+		EACH_FORMAT(F28_a_file_that_grows_is_mapped_as_far_as_it_goes),
+		EACH_FORMAT(F27_a_harvest_tells_what_was_accessed_since_the_last_one),
+		EACH_FORMAT(F27_a_harvest_sets_only_its_own_bits),
+		EACH_FORMAT(F27_a_harvest_of_2_mib_entries),
+		EACH_FORMAT(F27_a_harvest_after_tables_were_copied),
 	};
 
 	return cmocka_run_group_tests_name("ept.file", tests, NULL, NULL);
