@@ -71,6 +71,9 @@ static struct ept *engine_create(struct world *world, const struct world_options
 			},
 		.root_entry_index = PORT_GATE_INDEX,
 		.share_levels = options->share_levels,
+		.share_threshold = options->share_threshold,
+		.share_from = options->share_from,
+		.share_until = options->share_until,
 	};
 
 	config.root_entry = ept_entry_table(options->format, (struct fpa){GATE_AT}, RWX);
@@ -141,7 +144,8 @@ struct fpa world_file_page(const struct world *world, uint32_t file, uint64_t pa
 	return ept_file_page_at(world->ept, (struct file_page){file, page});
 }
 
-static uint32_t file_add(struct world *world, uint64_t pages, bool writable, bool spare)
+static uint32_t file_add(struct world *world, uint64_t pages, uint64_t capacity, bool writable,
+			 bool spare)
 {
 	struct port_file *file = &world->files[world->file_count];
 	uint32_t number = world->file_count++;
@@ -149,11 +153,12 @@ static uint32_t file_add(struct world *world, uint64_t pages, bool writable, boo
 	file->ept = (struct ept_file){
 		.window = {WINDOWS_AT + number * WINDOW_STRIDE},
 		.pages = pages,
+		.capacity = capacity,
 		.writable = writable,
 		.spare = spare,
 	};
-	file->pages = writable || spare ? pages_create(pages) : NULL;
-	for (uint64_t i = 0; writable && i < pages; i++)
+	file->pages = writable || spare ? pages_create(capacity) : NULL;
+	for (uint64_t i = 0; writable && i < capacity; i++)
 		for (unsigned w = 0; w < PORT_WORDS; w++)
 			file->pages[i].words[w] = world_stamp(number, i, w);
 	if (ept_file_add(world->ept, &file->ept) != (int)number)
@@ -163,12 +168,26 @@ static uint32_t file_add(struct world *world, uint64_t pages, bool writable, boo
 
 uint32_t world_file(struct world *world, uint64_t pages, bool writable)
 {
-	return file_add(world, pages, writable, false);
+	return file_add(world, pages, pages, writable, false);
+}
+
+uint32_t world_growing_file(struct world *world, uint64_t pages, uint64_t capacity, bool writable)
+{
+	return file_add(world, pages, capacity, writable, false);
+}
+
+enum ept_status world_grow(struct world *world, uint32_t file, uint64_t pages)
+{
+	enum ept_status status = ept_file_grow(world->ept, file, pages);
+
+	if (status == EPT_OK)
+		world->files[file].ept.pages = pages;
+	return status;
 }
 
 uint32_t world_spare_file(struct world *world, uint64_t pages)
 {
-	return file_add(world, pages, false, true);
+	return file_add(world, pages, pages, false, true);
 }
 
 enum ept_status world_reclaim(struct world *world, struct file_page first, uint64_t count,
@@ -275,6 +294,11 @@ static void world_poke(struct world *world, struct fpa at, unsigned word, uint64
 	__atomic_store_n(&page->words[word], value, __ATOMIC_RELAXED);
 }
 
+void world_set(struct world *world, struct fpa page, unsigned word, uint64_t value)
+{
+	world_poke(world, page, word, value);
+}
+
 struct fpa leaf_page(struct fpa target, unsigned level, struct gpa gpa)
 {
 	uint64_t offset = gpa.v & (ept_entry_span(level) - 1);
@@ -327,8 +351,7 @@ static void commit_copy(struct world *world, const struct ept_copy *copy)
 	uint64_t file = (copy->to.v - WINDOWS_AT) / WINDOW_STRIDE;
 
 	if (!world_is_private(world, copy->to) &&
-	    (copy->to.v < WINDOWS_AT || file >= world->file_count ||
-	     !world->files[file].ept.spare))
+	    (copy->to.v < WINDOWS_AT || file >= world->file_count || !world->files[file].ept.spare))
 		port_fail(world, "a copy to %#llx", (unsigned long long)copy->to.v);
 	for (unsigned w = 0; w < PORT_WORDS; w++)
 		world_poke(world, copy->to, w, world_peek(world, copy->from, w));

@@ -82,6 +82,9 @@ struct world_options {
 	uint32_t tables;
 	uint32_t pages;
 	unsigned share_levels;
+	unsigned share_threshold;
+	uint64_t share_from;
+	uint64_t share_until;
 	bool threads; /* several threads use the world: no model of KVM, no checks in between */
 };
 
@@ -125,6 +128,9 @@ void port_fail(struct world *world, const char *text, ...)
 	__attribute__((noreturn, format(printf, 2, 3)));
 
 uint32_t world_file(struct world *world, uint64_t pages, bool writable);
+/* The same, of a file that may grow to @capacity pages, and making it grow. */
+uint32_t world_growing_file(struct world *world, uint64_t pages, uint64_t capacity, bool writable);
+enum ept_status world_grow(struct world *world, uint32_t file, uint64_t pages);
 /* A file that pages of others can be moved to. */
 uint32_t world_spare_file(struct world *world, uint64_t pages);
 enum ept_status world_reclaim(struct world *world, struct file_page first, uint64_t count,
@@ -135,6 +141,9 @@ enum ept_status world_harvest(struct world *world, struct file_page first, uint6
 			      uint64_t *accessed, struct tally *tally);
 enum ept_status world_move_page(struct world *world, struct file_page page, struct file_page to,
 				struct tally *tally);
+/* Memory changes behind the guests' backs, as when a file is punched or a page is used otherwise.
+ */
+void world_set(struct world *world, struct fpa page, unsigned word, uint64_t value);
 /* Where a page of a file lies, by the engine. */
 struct fpa world_file_page(const struct world *world, uint32_t file, uint64_t page);
 /* What word @word of a page of a file that nobody wrote reads as. */
