@@ -25,6 +25,7 @@ const char *ept_status_text(enum ept_status status)
 		[EPT_INVALID] = "not aligned, empty, or out of range",
 		[EPT_FROZEN] = "the space is frozen",
 		[EPT_NO_PARENT] = "not a clone of a frozen space",
+		[EPT_WATCHED] = "the page is watched",
 	};
 
 	return texts[status];
@@ -36,19 +37,21 @@ void ept_change_begin(struct ept_change *change, struct ept *ept, struct ept_spa
 	change->ept = ept;
 	change->space = space;
 	change->progress = (struct ept_progress){ 0 };
+	change->sweep = (struct ept_sweep){ 0 };
 }
 
 void ept_change_free(struct ept_change *change)
 {
 	ept_list_free(&change->edits);
 	ept_list_free(&change->invalidations);
+	ept_list_free(&change->found);
 	ept_list_free(&change->scrubbed_tables);
 	ept_list_free(&change->scrubbed_pages);
 }
 
 void ept_change_hold(struct ept_change *change, struct ept_table *table, bool owned)
 {
-	assert(change->held_count < EPT_ROOT_LEVEL);
+	assert(change->held_count < EPT_HELD);
 	change->held[change->held_count++] = (struct ept_held){ .table = table, .owned = owned };
 }
 
@@ -102,6 +105,21 @@ static bool same_target(const struct ept *ept, uint64_t a, uint64_t b)
 		       ept_entry_target(ept->config.format, b).v;
 }
 
+/* The file's page that leaf @entry maps first; false if it maps none. */
+static bool leaf_page(const struct ept *ept, uint64_t entry, struct file_page *page)
+{
+	return ept_file_page_of(ept, ept_entry_target(ept->config.format, entry), page);
+}
+
+/* Whether @entry maps @page, though perhaps in another place. */
+static bool shows(const struct ept *ept, uint64_t entry, struct file_page page)
+{
+	struct file_page is;
+
+	return ept_entry_present(entry) && leaf_page(ept, entry, &is) && is.file == page.file &&
+	       is.page == page.page;
+}
+
 /* The reverse map follows entry @index of @table, whose lock is held, from @old to @value. */
 static void rmap_follow(struct ept *ept, struct ept_table *table, unsigned index, uint64_t old,
 			uint64_t value)
@@ -111,12 +129,14 @@ static void rmap_follow(struct ept *ept, struct ept_table *table, unsigned index
 
 	if (!ept_entry_present(old))
 		return; /* What became present was added when it was prepared. */
-	if (table->level > 1 && ept_entry_present(value))
+	if (!ept_entry_is_table(ept, table->level, old)) {
+		if (leaf_page(ept, old, &page) && !shows(ept, value, page))
+			rmap_page_remove(ept->rmap, ept_rmap_page(page, table->level), at, 1);
+	} else if (ept_entry_present(value)) {
 		rmap_owner_move(ept->rmap, ept_table_number(ept, ept_entry_child(ept, value)), at);
-	else if (table->level > 1)
+	} else {
 		rmap_owner_remove(ept->rmap, at);
-	else if (ept_file_page_of(ept, ept_entry_target(ept->config.format, old), &page))
-		rmap_page_remove(ept->rmap, page, at, 1);
+	}
 }
 
 /* Drops the reference that an entry of a table of @level held. */
@@ -124,7 +144,7 @@ static void entry_drop(struct ept *ept, unsigned level, uint64_t entry)
 {
 	if (!ept_entry_present(entry))
 		return;
-	if (level > 1)
+	if (ept_entry_is_table(ept, level, entry))
 		ept_table_put(ept, ept_entry_child(ept, entry));
 	else if (ept_page_is_private(ept, ept_entry_target(ept->config.format, entry)))
 		ept_page_put(ept, ept_entry_target(ept->config.format, entry));
@@ -161,15 +181,27 @@ void ept_change_store(struct ept_change *change, struct ept_table *table, unsign
 	};
 }
 
+void ept_change_move(struct ept_change *change, struct ept_table *table, unsigned index,
+		     struct ept_table *to, unsigned to_index)
+{
+	struct ept_edit *edits = change->edits.items;
+	uint64_t entry = ept_entry_load(change->ept, table, index);
+
+	ept_change_store(change, to, to_index, entry);
+	ept_change_store(change, table, index, 0);
+	edits[change->edits.count - 1].moved = true;
+	edits[change->edits.count - 2].moved = true;
+}
+
 enum ept_status ept_change_link(struct ept_change *change, struct ept_table *table, unsigned index,
 				struct ept_table *child, unsigned rights)
 {
 	struct ept *ept = change->ept;
 	uint64_t value = ept_entry_table(ept->config.format, ept_table_at(ept, child), rights);
-	bool present = ept_entry_present(ept_entry_load(ept, table, index));
+	bool known = ept_entry_is_table(ept, table->level, ept_entry_load(ept, table, index));
 
 	if (!ept_change_reserve(change, 1) ||
-	    (!present && !rmap_owner_add(ept->rmap, ept_table_number(ept, child),
+	    (!known && !rmap_owner_add(ept->rmap, ept_table_number(ept, child),
 					 entry_of(ept, table, index)))) {
 		ept_table_put(ept, child);
 		return EPT_NO_MEMORY;
@@ -243,6 +275,8 @@ static void settle_held(struct ept_change *change)
 			continue;
 		ept_index_remove(change->ept, held->table);
 		held->table->clean = false;
+		/* It may show private memory from now on, which only its owner may write. */
+		held->table->shared_writable = false;
 		if (held->sanitized)
 			atomic_store(&held->table->tainted, false);
 	}
@@ -266,12 +300,15 @@ static void drop_old(struct ept_change *change)
 	struct ept *ept = change->ept;
 
 	for (size_t at = 0; at < change->edits.count; at++)
-		if (!same_target(ept, edits[at].old, edits[at].value))
+		if (!edits[at].moved && !same_target(ept, edits[at].old, edits[at].value))
 			entry_drop(ept, edit_table(ept, &edits[at])->level, edits[at].old);
 }
 
 static void clear(struct ept_change *change)
 {
+	if (change->copied_known)
+		rmap_page_remove(change->ept->rmap, change->copied, change->copied_by, 1);
+	change->copied_known = false;
 	change->edits.count = 0;
 	change->invalidations.count = 0;
 	change->has_copy = false;
@@ -288,11 +325,20 @@ static void end(struct ept_change *change)
 	change->space = NULL;
 }
 
+static enum ept_status finish_sweep(struct ept_change *change)
+{
+	enum ept_status status = ept_sweep_step(change);
+
+	if (status == EPT_OK && change->sweep.stage)
+		return EPT_MORE;
+	return ept_sweep_end(change, status);
+}
+
 enum ept_status ept_change_finish(struct ept_change *change)
 {
 	enum ept_status status = EPT_OK;
 
-	if (!change->space) {
+	if (!change->space && !change->sweep.kind) {
 		ept_scrub_finish(change);
 		clear(change);
 		return EPT_OK;
@@ -304,6 +350,8 @@ enum ept_status ept_change_finish(struct ept_change *change)
 	if (change->old_root)
 		ept_table_put(change->ept, change->old_root);
 	clear(change);
+	if (change->sweep.kind)
+		return finish_sweep(change);
 	if (change->progress.stage) {
 		status = ept_map_step(change);
 		if (status == EPT_OK && change->progress.stage)
@@ -322,11 +370,11 @@ static void undo_rmap(struct ept *ept, const struct ept_edit *edit)
 	struct rmap_entry at = entry_of(ept, table, edit_index(edit));
 	struct file_page page;
 
-	if (table->level > 1) {
-		if (!ept_entry_present(edit->old))
+	if (ept_entry_is_table(ept, table->level, edit->value)) {
+		if (!ept_entry_is_table(ept, table->level, edit->old))
 			rmap_owner_remove(ept->rmap, at);
 	} else if (!ept_page_is_private(ept, target) && ept_file_page_of(ept, target, &page)) {
-		rmap_page_remove(ept->rmap, page, at, 1);
+		rmap_page_remove(ept->rmap, ept_rmap_page(page, table->level), at, 1);
 	}
 }
 
@@ -335,7 +383,7 @@ static void undo_reference(struct ept *ept, const struct ept_edit *edit)
 {
 	struct fpa target = ept_entry_target(ept->config.format, edit->value);
 
-	if (edit_table(ept, edit)->level > 1)
+	if (ept_entry_is_table(ept, edit_table(ept, edit)->level, edit->value))
 		ept_table_put(ept, ept_table_of(ept, target));
 	else if (ept_page_is_private(ept, target))
 		ept_page_give_back(ept, target);
@@ -368,4 +416,6 @@ enum ept_status ept_change_abort(struct ept_change *change, enum ept_status stat
 void ept_change_cancel(struct ept_change *change)
 {
 	ept_change_abort(change, EPT_OK);
+	if (change->sweep.kind)
+		ept_sweep_end(change, EPT_INVALID);
 }

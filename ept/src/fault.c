@@ -7,12 +7,6 @@
  */
 #include "ept_internal.h"
 
-/* The span that a table of @level has around @gpa. */
-static struct gpa span_start(struct gpa gpa, unsigned level)
-{
-	return (struct gpa){ gpa.v & ~(ept_table_span(level) - 1) };
-}
-
 /*
  * Whether a table of @level around @gpa may be shared through the index (F14): one region covers all
  * that it translates, and sharing is on. Else it is the space's own ("better safe than sorry", F17).
@@ -20,9 +14,9 @@ static struct gpa span_start(struct gpa gpa, unsigned level)
 static bool eligible(const struct ept_space *space, const struct ept_region *region,
 		     struct gpa gpa, unsigned level)
 {
-	struct gpa start = span_start(gpa, level);
+	struct gpa start = ept_span_start(gpa, level);
 
-	return space->options.sharing && (space->ept->config.share_levels >> level & 1) &&
+	return ept_space_shares(space) && (space->ept->config.share_levels >> level & 1) &&
 	       region->start.v <= start.v &&
 	       start.v + ept_table_span(level) <= ept_region_end(region).v;
 }
@@ -32,87 +26,15 @@ static struct ept_key key_of(const struct ept_space *space, const struct ept_reg
 {
 	return (struct ept_key){
 		.domain = space->options.domain,
-		.first = ept_region_page(region, span_start(gpa, level)),
+		.first = ept_region_page(region, ept_span_start(gpa, level)),
 		.level = (uint8_t)level,
 		.rights = (uint8_t)region->rights,
 		.mode = (uint8_t)region->mode,
+		.large = region->large,
 	};
 }
 
-/* The leaf entry for @gpa's page of the memory file: writable only if writes go to the file (S9). */
-static uint64_t file_leaf(const struct ept *ept, const struct ept_region *region, struct gpa gpa)
-{
-	unsigned rights = region->rights;
-
-	if (!ept_region_writes_through(region))
-		rights &= ~(unsigned)EPT_WRITE;
-	return ept_entry_leaf(ept->config.format,
-			      ept_file_page_at(ept, ept_region_page(region, gpa)), rights);
-}
-
-static struct gpa entry_gpa(const struct ept_table *table, struct gpa gpa, unsigned index)
-{
-	struct gpa start = span_start(gpa, table->level);
-
-	return (struct gpa){ start.v + index * ept_entry_span(table->level) };
-}
-
-/* Fills the absent entries [first, first + count) of a leaf table. */
-static enum ept_status fill_run(struct ept_change *change, struct ept_table *table,
-				const struct ept_region *region, struct gpa gpa, unsigned first,
-				unsigned count)
-{
-	struct ept *ept = change->ept;
-	struct rmap_entry at = { ept_table_number(ept, table), (uint16_t)first };
-
-	if ((!ept_change_is_fresh(change, table) && !ept_change_reserve(change, count)) ||
-	    !rmap_page_add(ept->rmap, ept_region_page(region, entry_gpa(table, gpa, first)), at,
-			   count))
-		return EPT_NO_MEMORY;
-	for (unsigned index = first; index < first + count; index++)
-		ept_change_store(change, table, index,
-				 file_leaf(ept, region, entry_gpa(table, gpa, index)));
-	return EPT_OK;
-}
-
-static uint64_t max(uint64_t a, uint64_t b)
-{
-	return a > b ? a : b;
-}
-
-static uint64_t min(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
-/* Fills all absent entries of a leaf table that @region shows something at. */
-static enum ept_status fill_leaf(struct ept_change *change, struct ept_table *table,
-				 const struct ept_region *region, struct gpa gpa)
-{
-	struct gpa start = span_start(gpa, 1);
-	uint64_t low = max(start.v, region->start.v);
-	uint64_t high = min(start.v + ept_table_span(1), ept_region_end(region).v);
-	unsigned end = (unsigned)((high - start.v) >> EPT_PAGE_SHIFT);
-	unsigned index = (unsigned)((low - start.v) >> EPT_PAGE_SHIFT);
-
-	while (index < end) {
-		unsigned first = index;
-		enum ept_status status;
-
-		while (index < end && !ept_entry_present(ept_entry_load(change->ept, table, index)))
-			index++;
-		if (index == first) {
-			index++;
-			continue;
-		}
-		status = fill_run(change, table, region, gpa, first, index - first);
-		if (status != EPT_OK)
-			return status;
-	}
-	return EPT_OK;
-}
-
-/* A new table for the absent entry @index of @parent, empty or, for a leaf table, filled. */
+/* A new table for the absent entry @index of @parent, filled with the leaf entries that it can have. */
 static enum ept_status make_child(struct ept_change *change, struct ept_table *parent,
 				  unsigned index, const struct ept_region *region, struct gpa gpa,
 				  unsigned rights, struct ept_table **out)
@@ -122,7 +44,7 @@ static enum ept_status make_child(struct ept_change *change, struct ept_table *p
 	bool index_it = eligible(change->space, region, gpa, level) &&
 			(!(rights & EPT_WRITE) || ept_region_writes_through(region));
 	struct ept_table *child = ept_table_take(ept, level);
-	enum ept_status status = EPT_OK;
+	enum ept_status status;
 
 	if (!child)
 		return EPT_NO_TABLE;
@@ -132,13 +54,12 @@ static enum ept_status make_child(struct ept_change *change, struct ept_table *p
 	child->key = key_of(change->space, region, gpa, level);
 	pthread_mutex_unlock(&child->lock);
 	ept_change_add_fresh(change, child, index_it);
-	if (level == 1)
-		status = fill_leaf(change, child, region, gpa);
+	status = ept_fill_leaves(change, child, region, gpa);
 	if (status != EPT_OK) {
 		ept_table_put(ept, child);
 		return status;
 	}
-	ept_count(&ept->stat.tables_filled);
+	ept_event(ept, EPT_EVENT_FILL, child, change->space);
 	*out = child;
 	if (child->shared_writable)
 		rights |= EPT_WRITE;
@@ -159,9 +80,13 @@ static enum ept_status add_child(struct ept_change *change, struct ept_table *pa
 		return make_child(change, parent, index, region, gpa, rights, out);
 	key = key_of(change->space, region, gpa, level);
 	*out = ept_index_get(change->ept, &key);
+	if (*out && !ept_share_event(change->ept)) {
+		ept_table_put(change->ept, *out);
+		*out = NULL;
+	}
 	if (!*out)
 		return make_child(change, parent, index, region, gpa, rights, out);
-	ept_count(&change->ept->stat.tables_shared);
+	ept_event(change->ept, EPT_EVENT_SHARE, *out, change->space);
 	return ept_change_link(change, parent, index, *out, writes_through ? EPT_WRITE : 0);
 }
 
@@ -198,23 +123,22 @@ static enum ept_status fault_read(struct ept_change *change, const struct ept_re
 				  struct gpa gpa)
 {
 	struct ept_table *table = change->space->root;
-	enum ept_status status;
+	enum ept_status status = EPT_OK;
 
-	while (table->level > 1) {
+	while (status == EPT_OK) {
 		unsigned index = ept_entry_index(gpa, table->level);
 		uint64_t entry = entry_or_hold(change, table, index);
 
-		if (ept_entry_present(entry)) {
+		if (ept_entry_is_table(change->ept, table->level, entry))
 			table = ept_entry_child(change->ept, entry);
-			continue;
-		}
-		status = add_child(change, table, index, region, gpa, 0, &table);
-		if (status != EPT_OK)
-			return status;
+		else if (ept_entry_present(entry))
+			return EPT_OK;
+		else if (ept_region_has_leaf(change->ept, region, gpa, table->level))
+			return ept_fill_leaves(change, table, region, gpa);
+		else
+			status = add_child(change, table, index, region, gpa, 0, &table);
 	}
-	if (ept_entry_present(entry_or_hold(change, table, ept_entry_index(gpa, 1))))
-		return EPT_OK;
-	return fill_leaf(change, table, region, gpa);
+	return status;
 }
 
 /* One level down on a write's path: the next table is the space's own, or all may write to it. */
@@ -228,6 +152,8 @@ static enum ept_status descend_for_write(struct ept_change *change, struct ept_t
 
 	if (!ept_entry_present(entry))
 		return add_child(change, *table, index, region, gpa, EPT_WRITE, table);
+	if (ept_entry_is_leaf(format, (*table)->level, entry))
+		return ept_break_leaf(change, *table, gpa, table);
 	child = ept_entry_child(change->ept, entry);
 	if (!child->shared_writable || !ept_region_writes_through(region))
 		return ept_own_child(change, *table, index, EPT_WRITE, table);
@@ -240,6 +166,21 @@ static enum ept_status descend_for_write(struct ept_change *change, struct ept_t
 	return EPT_OK;
 }
 
+/*
+ * A page that is copied without being mapped: whoever moves it or takes it away must find out, and wait
+ * for the table.
+ */
+static bool know_copied(struct ept_change *change, const struct ept_table *table,
+			const struct ept_region *region, struct gpa gpa)
+{
+	change->copied = ept_region_page(region, gpa);
+	change->copied_by = (struct rmap_entry){ ept_table_number(change->ept, table),
+						 (uint16_t)ept_entry_index(gpa, 1) };
+	change->copied_known =
+		rmap_page_add(change->ept->rmap, change->copied, change->copied_by, 1);
+	return change->copied_known;
+}
+
 /* Gives the space its own copy of the page that leaf @entry maps, or that its region shows. */
 static enum ept_status copy_page(struct ept_change *change, struct ept_table *table,
 				 const struct ept_region *region, struct gpa gpa, uint64_t entry)
@@ -247,6 +188,8 @@ static enum ept_status copy_page(struct ept_change *change, struct ept_table *ta
 	struct ept *ept = change->ept;
 	struct fpa page;
 
+	if (!ept_entry_present(entry) && !know_copied(change, table, region, gpa))
+		return EPT_NO_MEMORY;
 	change->copy.from = ept_entry_present(entry) ?
 				    ept_entry_target(ept->config.format, entry) :
 				    ept_file_page_at(ept, ept_region_page(region, gpa));
@@ -285,6 +228,48 @@ static enum ept_status write_private_leaf(struct ept_change *change, struct ept_
 	return EPT_OK;
 }
 
+/* A region's writes go to the file: the entry is there and grants it, unless the page was watched. */
+static enum ept_status write_shared_leaf(struct ept_change *change, struct ept_table *table,
+					 const struct ept_region *region, struct gpa gpa)
+{
+	const struct ept_format *format = change->ept->config.format;
+	unsigned index = ept_entry_index(gpa, table->level);
+	uint64_t entry = entry_or_hold(change, table, index);
+
+	if (!ept_entry_present(entry))
+		return ept_fill_leaves(change, table, region, gpa);
+	if (ept_entry_writable(format, entry))
+		return EPT_OK;
+	hold_for_fill(change, table);
+	entry = ept_entry_load(change->ept, table, index);
+	if (!ept_change_reserve(change, 1))
+		return EPT_NO_MEMORY;
+	if (ept_file_watched(change->ept, ept_region_page(region, gpa)))
+		return EPT_WATCHED;
+	if (ept_entry_present(entry))
+		ept_change_store(change, table, index, ept_entry_with_write(format, entry, true));
+	return EPT_OK;
+}
+
+/*
+ * Whether a write's path ends at @table: at a PT, or where a region whose writes go to the file has an
+ * entry of 2 MiB, or is to have one.
+ */
+static bool write_ends_at(struct ept_change *change, struct ept_table *table,
+			  const struct ept_region *region, struct gpa gpa)
+{
+	uint64_t entry;
+
+	if (table->level == 1)
+		return true;
+	if (region->mode != EPT_SHARED || table->level != EPT_LARGE_LEVEL)
+		return false;
+	entry = entry_or_hold(change, table, ept_entry_index(gpa, table->level));
+	return ept_entry_present(entry) ?
+		       ept_entry_is_leaf(change->ept->config.format, table->level, entry) :
+		       ept_region_has_leaf(change->ept, region, gpa, table->level);
+}
+
 static enum ept_status fault_write(struct ept_change *change, const struct ept_region *region,
 				   struct gpa gpa)
 {
@@ -293,16 +278,13 @@ static enum ept_status fault_write(struct ept_change *change, const struct ept_r
 
 	if (status != EPT_OK)
 		return status;
-	while (table->level > 1) {
+	while (!write_ends_at(change, table, region, gpa)) {
 		status = descend_for_write(change, &table, region, gpa);
 		if (status != EPT_OK)
 			return status;
 	}
-	if (region->mode == EPT_PRIVATE)
-		return write_private_leaf(change, table, region, gpa);
-	if (ept_entry_present(entry_or_hold(change, table, ept_entry_index(gpa, 1))))
-		return EPT_OK;
-	return fill_leaf(change, table, region, gpa);
+	return region->mode == EPT_PRIVATE ? write_private_leaf(change, table, region, gpa) :
+					     write_shared_leaf(change, table, region, gpa);
 }
 
 /* Tables become known to others last, when nothing can fail any more. */
@@ -328,6 +310,9 @@ enum ept_status ept_space_fault(struct ept_space *space, struct gpa gpa, unsigne
 		return ept_change_abort(change, EPT_DENIED);
 	if ((access & EPT_WRITE) && space->frozen)
 		return ept_change_abort(change, EPT_FROZEN);
+	if ((access & EPT_WRITE) && ept_region_writes_through(region) &&
+	    ept_file_watched(space->ept, ept_region_page(region, gpa)))
+		return ept_change_abort(change, EPT_WATCHED);
 	status = access & EPT_WRITE ? fault_write(change, region, gpa) :
 				      fault_read(change, region, gpa);
 	if (status != EPT_OK)

@@ -49,7 +49,8 @@ static uint32_t *chain_of(struct ept_index *index, const struct ept_key *key)
 	uint64_t hash = mix(0, (uint64_t)key->domain << 32 | key->first.file);
 
 	hash = mix(hash, key->first.page);
-	hash = mix(hash, (uint64_t)key->level << 16 | (uint64_t)key->rights << 8 | key->mode);
+	hash = mix(hash, (uint64_t)key->large << 24 | (uint64_t)key->level << 16 |
+				 (uint64_t)key->rights << 8 | key->mode);
 	return &index->buckets[hash & (index->bucket_count - 1)];
 }
 
@@ -57,7 +58,7 @@ static bool key_equal(const struct ept_key *a, const struct ept_key *b)
 {
 	return a->domain == b->domain && a->first.file == b->first.file &&
 	       a->first.page == b->first.page && a->level == b->level &&
-	       a->rights == b->rights && a->mode == b->mode;
+	       a->rights == b->rights && a->mode == b->mode && a->large == b->large;
 }
 
 /* The caller holds the index's lock; keys of tables in chains do not change without it. */

@@ -12,6 +12,7 @@ struct ept *ept_create(const struct ept_config *config)
 		return NULL;
 	ept->config = *config;
 	pthread_mutex_init(&ept->spaces_lock, NULL);
+	pthread_mutex_init(&ept->files_lock, NULL);
 	TAILQ_INIT(&ept->spaces);
 	ept->rmap = rmap_create(config->memory.table_count);
 	if (!ept->rmap || !ept_tables_init(ept) || !ept_pages_init(ept) || !ept_index_init(ept)) {
@@ -26,10 +27,12 @@ void ept_destroy(struct ept *ept)
 	if (!ept)
 		return;
 	assert(TAILQ_EMPTY(&ept->spaces));
+	ept_files_free(ept);
 	ept_index_free(ept);
 	ept_pages_free(ept);
 	ept_tables_free(ept);
 	rmap_destroy(ept->rmap);
+	free(ept->trace);
 	pthread_mutex_destroy(&ept->spaces_lock);
 	free(ept);
 }
@@ -43,6 +46,7 @@ struct ept_space *ept_space_new(struct ept *ept, const struct ept_space_options 
 	pthread_mutex_init(&space->lock, NULL);
 	space->ept = ept;
 	space->options = *options;
+	space->number = atomic_fetch_add(&ept->next_space, 1);
 	atomic_store(&space->references, 1);
 	return space;
 }
@@ -131,6 +135,7 @@ bool ept_space_translate(struct ept_space *space, struct gpa gpa, struct fpa *to
 {
 	struct ept *ept = space->ept;
 	struct ept_table *table;
+	uint64_t span = EPT_PAGE_BYTES;
 	uint64_t entry = 0;
 
 	*rights = EPT_READ | EPT_WRITE | EPT_EXEC;
@@ -143,12 +148,19 @@ bool ept_space_translate(struct ept_space *space, struct gpa gpa, struct fpa *to
 		if (!ept_entry_present(entry))
 			break;
 		*rights &= ept_entry_rights(ept->config.format, entry);
-		if (level > 1)
-			table = ept_entry_child(ept, entry);
+		span = ept_entry_span(level);
+		if (!ept_entry_is_table(ept, level, entry))
+			break;
+		table = ept_entry_child(ept, entry);
 	}
 	pthread_mutex_unlock(&space->lock);
-	to->v = ept_entry_target(ept->config.format, entry).v | gpa.v % EPT_PAGE_BYTES;
+	to->v = ept_entry_target(ept->config.format, entry).v | gpa.v % span;
 	return ept_entry_present(entry);
+}
+
+uint32_t ept_space_number(const struct ept_space *space)
+{
+	return space->number;
 }
 
 uint64_t ept_space_faults(const struct ept_space *space)

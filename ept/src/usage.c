@@ -7,13 +7,15 @@ void ept_counters(struct ept *ept, struct ept_counters *counters)
 	*counters = (struct ept_counters){
 		.faults = atomic_load(&ept->stat.faults),
 		.spurious = atomic_load(&ept->stat.spurious),
-		.tables_filled = atomic_load(&ept->stat.tables_filled),
-		.tables_shared = atomic_load(&ept->stat.tables_shared),
-		.tables_cloned = atomic_load(&ept->stat.tables_cloned),
-		.tables_copied = atomic_load(&ept->stat.tables_copied),
+		.tables_filled = atomic_load(&ept->stat.events[EPT_EVENT_FILL]),
+		.tables_shared = atomic_load(&ept->stat.events[EPT_EVENT_SHARE]),
+		.tables_cloned = atomic_load(&ept->stat.events[EPT_EVENT_CLONE]),
+		.tables_copied = atomic_load(&ept->stat.events[EPT_EVENT_UNSHARE]),
 		.pages_copied = atomic_load(&ept->stat.pages_copied),
-		.tables_dropped = atomic_load(&ept->stat.tables_dropped),
-		.tables_freed = atomic_load(&ept->stat.tables_freed),
+		.leaves_broken = atomic_load(&ept->stat.events[EPT_EVENT_BREAK]),
+		.tables_dropped = atomic_load(&ept->stat.events[EPT_EVENT_ZAP]),
+		.tables_freed = atomic_load(&ept->stat.events[EPT_EVENT_FREE]),
+		.share_events = atomic_load(&ept->stat.share_events),
 	};
 }
 
@@ -102,7 +104,7 @@ void ept_space_usage(struct ept_space *space, struct ept_space_usage *usage)
 		entry = ept_entry_load(ept, place->table, place->index);
 		if (ept_entry_fixed(ept, place->table, place->index++) || !ept_entry_present(entry))
 			continue;
-		if (place->table->level == 1) {
+		if (ept_entry_is_leaf(ept->config.format, place->table->level, entry)) {
 			count_page(ept, place, entry, usage);
 			continue;
 		}

@@ -165,11 +165,16 @@ static struct shadow *shadow_child(struct kvm_model *kvm, const struct shadow *s
 			  shadow->writable && ept_entry_writable(kvm->world->format, entry));
 }
 
+static bool is_leaf(struct kvm_model *kvm, const struct shadow *shadow, uint64_t entry)
+{
+	return ept_entry_is_leaf(kvm->world->format, shadow->level, entry);
+}
+
 static void translation_set(struct kvm_model *kvm, struct translation *out,
 			    const struct shadow *leaf, uint64_t entry)
 {
 	out->valid = true;
-	out->page = ept_entry_target(kvm->world->format, entry);
+	out->page = leaf_page(ept_entry_target(kvm->world->format, entry), leaf->level, out->gpa);
 	out->rights = ept_entry_rights(kvm->world->format, entry);
 	if (!leaf->writable)
 		out->rights &= ~(unsigned)EPT_WRITE;
@@ -187,7 +192,7 @@ static bool hardware_walk(struct kvm_model *kvm, struct guest *guest, struct tra
 		out->entries[shadow->level] = entry_of(shadow->table, index);
 		if (!entry)
 			return false;
-		if (shadow->level == 1) {
+		if (is_leaf(kvm, shadow, entry)) {
 			translation_set(kvm, out, shadow, entry);
 			return true;
 		}
@@ -207,7 +212,8 @@ static void sync_below(struct kvm_model *kvm, struct shadow *shadow)
 		return;
 	}
 	for_each_used(shadow, index)
-		sync_below(kvm, shadow_child(kvm, shadow, shadow->entries[index]));
+		if (!is_leaf(kvm, shadow, shadow->entries[index]))
+			sync_below(kvm, shadow_child(kvm, shadow, shadow->entries[index]));
 }
 
 /* The child of an upper shadow entry, which is filled from memory if there was none. */
@@ -231,12 +237,12 @@ static void fetch(struct kvm_model *kvm, struct guest *guest, struct gpa gpa,
 	struct shadow *shadow = shadow_get(kvm, guest->root, EPT_ROOT_LEVEL, true);
 	unsigned index;
 
-	while (shadow->level > 1)
+	while (shadow->level > walk->level)
 		shadow = shadow_link(kvm, shadow, ept_entry_index(gpa, shadow->level));
-	index = ept_entry_index(gpa, 1);
+	index = ept_entry_index(gpa, walk->level);
 	if (shadow->entries[index])
 		tlb_drop_entry(kvm, entry_of(shadow->table, index));
-	entry_set(shadow, index, world_load(kvm->world, walk->entries[1]));
+	entry_set(shadow, index, world_load(kvm->world, walk->entries[walk->level]));
 }
 
 static struct translation *tlb_slot(struct guest *guest, struct gpa gpa)
@@ -315,18 +321,17 @@ static void tlb_drop_pages(struct guest *guest, struct fpa start, uint64_t bytes
 
 void kvm_drop_pages(struct kvm_model *kvm, struct fpa start, uint64_t bytes)
 {
-	for (struct shadow *shadow = kvm->shadows; shadow; shadow = shadow->next) {
-		if (shadow->level > 1)
-			continue;
+	for (struct shadow *shadow = kvm->shadows; shadow; shadow = shadow->next)
 		for_each_used(shadow, index)
 		{
-			struct fpa page =
-				ept_entry_target(kvm->world->format, shadow->entries[index]);
+			uint64_t entry = shadow->entries[index];
+			struct fpa target = ept_entry_target(kvm->world->format, entry);
 
-			if (within(page, start, bytes))
+			if (is_leaf(kvm, shadow, entry) &&
+			    (within(target, start, bytes) ||
+			     within(start, target, ept_entry_span(shadow->level))))
 				entry_set(shadow, index, 0);
 		}
-	}
 	for (unsigned g = 0; g < PORT_GUESTS; g++)
 		if (kvm->world->guests[g])
 			tlb_drop_pages(kvm->world->guests[g], start, bytes);
@@ -371,22 +376,35 @@ static void check_translation(struct kvm_model *kvm, struct guest *guest,
 		stale(kvm, guest, cached, "S9: to a file's page");
 }
 
+/* A leaf entry that hardware would use: each of its pages, of many only some. */
+static void check_leaf(struct kvm_model *kvm, struct guest *guest, const struct shadow *shadow,
+		       unsigned index, struct gpa base)
+{
+	uint64_t pages = ept_entry_span(shadow->level) / EPT_PAGE_BYTES;
+	uint64_t stride = pages > 8 ? pages / 8 - 1 : 1;
+
+	for (uint64_t page = 0; page < pages; page += stride) {
+		struct translation reached = {0};
+
+		reached.gpa.v = base.v + page * EPT_PAGE_BYTES;
+		translation_set(kvm, &reached, shadow, shadow->entries[index]);
+		check_translation(kvm, guest, &reached);
+	}
+}
+
 /* All that hardware would find in @shadow, whose first entry translates @base, without a fault. */
 static void check_shadow(struct kvm_model *kvm, struct guest *guest, struct shadow *shadow,
 			 struct gpa base)
 {
 	for_each_used(shadow, index)
 	{
-		struct translation reached = {0};
+		struct gpa at = {base.v + index * ept_entry_span(shadow->level)};
 
-		reached.gpa.v = base.v + index * ept_entry_span(shadow->level);
-		if (shadow->level > 1) {
+		if (is_leaf(kvm, shadow, shadow->entries[index]))
+			check_leaf(kvm, guest, shadow, index, at);
+		else
 			check_shadow(kvm, guest, shadow_child(kvm, shadow, shadow->entries[index]),
-				     reached.gpa);
-			continue;
-		}
-		translation_set(kvm, &reached, shadow, shadow->entries[index]);
-		check_translation(kvm, guest, &reached);
+				     at);
 	}
 }
 

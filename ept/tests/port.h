@@ -98,6 +98,7 @@ struct world {
 	struct kvm_model *kvm; /* NULL if several threads use the world */
 	unsigned check_every;  /* operations between two runs of the checker; 0 for never */
 	unsigned operations;
+	bool exits; /* a failure ends the process at once, not a test */
 	const char *(*describe)(void); /* what to print with a failure, or NULL */
 	/* Read-locked while a guest accesses memory, write-locked while all vCPUs are stopped. */
 	pthread_rwlock_t running;
@@ -108,6 +109,7 @@ struct world {
 struct walk {
 	bool complete;
 	unsigned rights;
+	unsigned level; /* of the leaf entry */
 	struct fpa page;
 	struct fpa entries[EPT_ROOT_LEVEL + 1]; /* by level; 0 where the walk did not come */
 };
@@ -123,6 +125,17 @@ void port_fail(struct world *world, const char *text, ...)
 	__attribute__((noreturn, format(printf, 2, 3)));
 
 uint32_t world_file(struct world *world, uint64_t pages, bool writable);
+/* A file that pages of others can be moved to. */
+uint32_t world_spare_file(struct world *world, uint64_t pages);
+enum ept_status world_reclaim(struct world *world, struct file_page first, uint64_t count,
+			      struct tally *tally);
+enum ept_status world_watch(struct world *world, struct file_page first, uint64_t count,
+			    struct tally *tally);
+enum ept_status world_harvest(struct world *world, struct file_page first, uint64_t count,
+			      uint64_t *accessed, struct tally *tally);
+enum ept_status world_move_page(struct world *world, struct file_page page, struct file_page to,
+				struct tally *tally);
+/* Where a page of a file lies, by the engine. */
 struct fpa world_file_page(const struct world *world, uint32_t file, uint64_t page);
 /* What word @word of a page of a file that nobody wrote reads as. */
 uint64_t world_stamp(uint32_t file, uint64_t page, unsigned word);
@@ -133,6 +146,8 @@ bool world_is_table(const struct world *world, struct fpa at);
 bool world_is_private(const struct world *world, struct fpa at);
 uint32_t world_table_number(const struct world *world, struct fpa at);
 uint64_t world_peek(struct world *world, struct fpa page, unsigned word);
+/* The 4 KiB page at @gpa that a leaf entry of @level with that target maps. */
+struct fpa leaf_page(struct fpa target, unsigned level, struct gpa gpa);
 void world_walk(const struct world *world, struct fpa root, struct gpa gpa, struct walk *out);
 
 /* Runs the checker and the KVM model's; any violation ends the test. */
@@ -159,6 +174,9 @@ enum ept_status guest_fault(struct guest *guest, uint64_t gpa, unsigned access);
 enum ept_status guest_clone(struct guest *parent, struct guest **out);
 enum ept_status guest_freeze(struct guest *guest);
 enum ept_status guest_reset(struct guest *guest);
+enum ept_status guest_move(struct guest *guest, uint64_t from, uint64_t bytes, uint64_t to);
+/* @frozen is what the guest was; nobody runs in it. */
+enum ept_status guest_snapshot(struct guest *guest, struct guest **frozen);
 
 /*
  * Accesses as a guest makes them: through its caches, then its tables, and on a fault through the

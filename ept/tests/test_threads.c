@@ -11,7 +11,7 @@
 #include "random_model.h"
 
 #define THREADS 8
-#define CELLS	28 /* of the model's; the rest is for the single-threaded test */
+#define CELLS	31 /* of the model's; the rest is for the single-threaded test */
 #define TRIES	64
 
 struct worker {
@@ -22,6 +22,7 @@ struct worker {
 	struct guest *guest;
 	struct model model;
 	bool is_clone;
+	bool large; /* maps by 2 MiB */
 	uint64_t random_state;
 	uint64_t ops;
 };
@@ -61,18 +62,21 @@ static void expect(struct worker *worker, enum ept_status status, enum ept_statu
 	world_scrub(worker->world, 8);
 }
 
-static struct ept_region region_at(unsigned first, unsigned last, uint32_t file)
+static struct ept_region region_at(unsigned first, unsigned last, uint32_t file, bool large)
 {
 	uint64_t start = model_cut(first);
+	struct ept_region region =
+		region_of(start, model_cut(last) - start, file, start / KIB4, RWX);
 
-	return region_of(start, model_cut(last) - start, file, start / KIB4, RWX);
+	region.large = large;
+	return region;
 }
 
 static void work_map(struct worker *worker)
 {
 	unsigned first = below(worker, CELLS);
 	unsigned last = first + 1 + below(worker, CELLS - first);
-	struct ept_region region = region_at(first, last, below(worker, 2));
+	struct ept_region region = region_at(first, last, below(worker, 2), worker->large);
 	enum ept_status status = guest_map(worker->guest, &region);
 
 	expect(worker, status, model_any(&worker->model, first, last) ? EPT_OVERLAP : EPT_OK,
@@ -157,10 +161,12 @@ static void work_clone(struct worker *worker)
 /* A new guest: a clone of the template, or one that maps the files for itself. */
 static void work_begin(struct worker *worker)
 {
-	struct ept_region region = region_at(9, 21, 0);
+	struct ept_region region;
 	enum ept_status status = EPT_OK;
 
 	worker->is_clone = below(worker, 2);
+	worker->large = below(worker, 2);
+	region = region_at(10, 24, 0, worker->large);
 	for (unsigned i = 0; i < TRIES; i++) {
 		if (worker->is_clone)
 			status = guest_clone(worker->template, &worker->guest);
@@ -180,7 +186,7 @@ static void work_begin(struct worker *worker)
 	status = guest_map(worker->guest, &region);
 	expect(worker, status, EPT_OK, "map");
 	if (status == EPT_OK)
-		model_map(&worker->model, 9, 21, &region);
+		model_map(&worker->model, 10, 24, &region);
 }
 
 static void work_reset(struct worker *worker)
@@ -231,12 +237,12 @@ static void *run(void *argument)
 /* A frozen guest with memory of every level, some of it written. */
 static struct guest *template_create(struct world *world, struct model *model)
 {
-	static const unsigned parts[][2] = {{0, 5}, {5, 10}, {10, 16}, {17, 20}, {22, 28}};
+	static const unsigned parts[][2] = {{0, 5}, {5, 11}, {11, 17}, {19, 23}, {25, 31}};
 	struct guest *guest = guest_create(world, 0, true);
 
 	memset(model, 0, sizeof(*model));
 	for (unsigned i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
-		struct ept_region region = region_at(parts[i][0], parts[i][1], i % 2);
+		struct ept_region region = region_at(parts[i][0], parts[i][1], i % 2, i % 2);
 
 		assert_int_equal(guest_map(guest, &region), EPT_OK);
 		model_map(model, parts[i][0], parts[i][1], &region);
@@ -256,6 +262,7 @@ static void F11_T4_guests_in_threads(void **state)
 	struct world_options options = world_defaults(*state);
 	struct model template_model;
 	struct worker workers[THREADS];
+	struct ept_counters counters;
 	struct guest *template;
 	struct world *world;
 
@@ -278,6 +285,8 @@ static void F11_T4_guests_in_threads(void **state)
 		assert_int_equal(pthread_create(&workers[i].thread, NULL, run, &workers[i]), 0);
 	for (unsigned i = 0; i < THREADS; i++)
 		assert_int_equal(pthread_join(workers[i].thread, NULL), 0);
+	ept_counters(world->ept, &counters);
+	assert_true(counters.leaves_broken > 0);
 	world_check(world);
 	world_destroy(world);
 }
@@ -286,6 +295,7 @@ struct rival {
 	struct world *world;
 	uint32_t file;
 	uint64_t rounds;
+	bool large;
 };
 
 /* Makes the last reference to the one table go, and finds it, over and over. */
@@ -295,8 +305,11 @@ static void *appear_and_vanish(void *argument)
 
 	for (uint64_t i = 0; i < rival->rounds; i++) {
 		struct guest *guest = guest_create(rival->world, 0, true);
+		struct ept_region region = region_of(0, GIB1, rival->file, 0, RX);
 
-		guest_must_map(guest, 0, GIB1, rival->file, 0, RX);
+		region.large = rival->large;
+		if (guest_map(guest, &region) != EPT_OK)
+			port_fail(rival->world, "mapping");
 		guest_must_read(guest, 0, world_stamp(rival->file, 0, 0));
 		guest_must_read(guest, MIB2, world_stamp(rival->file, EPT_ENTRIES, 0));
 		if (i % 2)
@@ -309,23 +322,37 @@ static void *appear_and_vanish(void *argument)
 	return NULL;
 }
 
-static void F23_the_last_one_leaves_while_another_comes(void **state)
+/* All map by 4 KiB, all by 2 MiB, or half of them by each. */
+enum rivals { SMALL, LARGE, BOTH };
+
+static void rivals_run(const void *format, enum rivals which)
 {
-	struct world_options options = world_defaults(*state);
+	struct world_options options = world_defaults(format);
+	struct rival rivals[THREADS];
 	pthread_t threads[THREADS];
-	struct rival rival;
+	struct rival rival = {0};
 
 	options.tables = 1024;
 	options.threads = true;
 	rival.world = world_create(&options);
 	rival.file = world_file(rival.world, GIB1 / KIB4, false);
-	rival.rounds = number_from("S2VM_OPS", 32000) / THREADS / 8;
-	for (unsigned i = 0; i < THREADS; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, appear_and_vanish, &rival), 0);
+	rival.rounds = number_from("S2VM_OPS", 32000) / THREADS / 8 / (BOTH + 1);
+	for (unsigned i = 0; i < THREADS; i++) {
+		rivals[i] = rival;
+		rivals[i].large = which == LARGE || (which == BOTH && i % 2);
+		assert_int_equal(pthread_create(&threads[i], NULL, appear_and_vanish, &rivals[i]),
+				 0);
+	}
 	for (unsigned i = 0; i < THREADS; i++)
 		assert_int_equal(pthread_join(threads[i], NULL), 0);
 	world_check(rival.world);
 	world_destroy(rival.world);
+}
+
+static void F23_the_last_one_leaves_while_another_comes(void **state)
+{
+	for (unsigned which = SMALL; which <= BOTH; which++)
+		rivals_run(*state, (enum rivals)which);
 }
 
 int main(void)

@@ -214,6 +214,7 @@ static bool create_fleet(const struct bench *bench, const struct program *progra
 		.guests = (unsigned)guests,
 		.file = &bench->file,
 		.mode = EPT_PRIVATE,
+		.entries = bench->options->entries,
 		.program = program,
 		.sharing = sharing,
 	};
@@ -417,6 +418,8 @@ static void add_writes(struct bench_write_fault *sum, const struct guest *guest)
 	sum->total += total;
 	sum->engine += engine;
 	sum->edit += edit;
+	sum->gate_runs +=
+		(double)(end->write_faults.gate_runs - begin->write_faults.gate_runs);
 	sum->trap += total - engine - edit;
 }
 
@@ -427,6 +430,7 @@ static void average_writes(struct bench_write_fault *sum)
 	sum->total /= count;
 	sum->engine /= count;
 	sum->edit /= count;
+	sum->gate_runs /= count;
 	sum->trap /= count;
 }
 
@@ -437,6 +441,7 @@ static void subtract_writes(struct bench_write_fault *many, const struct bench_w
 	many->total -= first->total;
 	many->engine -= first->engine;
 	many->edit -= first->edit;
+	many->gate_runs -= first->gate_runs;
 	many->trap -= first->trap;
 }
 

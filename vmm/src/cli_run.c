@@ -20,6 +20,7 @@ struct run_options {
 	uint64_t timeout; /* seconds, 0 for none */
 	enum ept_mode mode;
 	enum engine engine;
+	enum fleet_entries entries;
 	bool sharing;
 	bool json;
 	struct report_options report;
@@ -34,6 +35,7 @@ enum option_key {
 	KEY_QUIET = 'q',
 	KEY_MODE = 0x100,
 	KEY_ENGINE,
+	KEY_ENTRIES,
 	KEY_SHARING,
 	KEY_ARG,
 	KEY_JSON,
@@ -48,6 +50,8 @@ static const struct argp_option option_table[] = {
 	{ "size", KEY_SIZE, "SIZE", 0, "How much of the file guests see (all of it)", 0 },
 	{ "mode", KEY_MODE, "private|shared", 0,
 	  "Whether a guest's writes are its own, or go to the file (private)", 0 },
+	{ "entries", KEY_ENTRIES, "auto|4K|2M", 0,
+	  "How large the table entries for the file are (auto: as its pages)", 0 },
 	{ "engine", KEY_ENGINE, "auto|direct|svm|vmx", 0, "How guests are run (auto)", 0 },
 	{ "sharing", KEY_SHARING, "on|off", 0, "Whether guests share tables (on)", 0 },
 	{ "arg", KEY_ARG, "N", 0, "A number that each guest is given (0)", 0 },
@@ -75,6 +79,16 @@ static bool set_engine(struct run_options *options, const char *text, struct err
 	return true;
 }
 
+static bool set_entries(struct run_options *options, const char *text, struct error *error)
+{
+	unsigned place;
+
+	if (!option_name(text, "--entries", option_entries, &place, error))
+		return false;
+	options->entries = (enum fleet_entries)place;
+	return true;
+}
+
 static bool set_option(struct run_options *options, int key, const char *text,
 		       struct error *error)
 {
@@ -91,6 +105,8 @@ static bool set_option(struct run_options *options, int key, const char *text,
 		return set_mode(options, text, error);
 	case KEY_ENGINE:
 		return set_engine(options, text, error);
+	case KEY_ENTRIES:
+		return set_entries(options, text, error);
 	case KEY_SHARING:
 		return option_switch(text, "--sharing", &options->sharing, error);
 	default:
@@ -132,6 +148,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
 	case KEY_TIMEOUT:
 	case KEY_MODE:
 	case KEY_ENGINE:
+	case KEY_ENTRIES:
 	case KEY_SHARING:
 		if (!set_option(options, key, text, &error))
 			argp_error(state, "%s", error.text);
@@ -203,6 +220,7 @@ static int run_fleet(const struct run_options *options, const struct memfile *fi
 		.guests = (unsigned)options->guests,
 		.file = file,
 		.mode = options->mode,
+		.entries = options->entries,
 		.program = program,
 		.sharing = options->sharing,
 		.quiet = options->report.quiet,

@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define PAGE_BYTES 4096u
@@ -41,13 +43,26 @@ static bool check_file(const struct memfile *file, uint64_t bytes, struct error 
 	return true;
 }
 
+/* Files of hugetlbfs have pages of another size, and mappings of them whole such pages. */
+static uint64_t page_bytes_of(int fd)
+{
+	struct statfs status;
+
+	if (fstatfs(fd, &status) < 0 || status.f_type != HUGETLBFS_MAGIC)
+		return PAGE_BYTES;
+	return (uint64_t)status.f_bsize;
+}
+
 static bool map_file(struct memfile *file, struct error *error)
 {
 	int protection = PROT_READ | (file->writable ? PROT_WRITE : 0);
 
 	file->pages = pages_of(file->bytes);
+	file->page_bytes = page_bytes_of(file->fd);
+	file->mapping_bytes = (file->pages * PAGE_BYTES + file->page_bytes - 1) /
+			      file->page_bytes * file->page_bytes;
 	file->mapping =
-		mmap(NULL, file->pages * PAGE_BYTES, protection, MAP_SHARED, file->fd, 0);
+		mmap(NULL, file->mapping_bytes, protection, MAP_SHARED, file->fd, 0);
 	if (file->mapping == MAP_FAILED) {
 		file->mapping = NULL;
 		return error_set(error, EXIT_INPUT, "cannot map %s: %s", file->name,
@@ -104,7 +119,7 @@ bool memfile_create(struct memfile *file, const char *name, uint64_t bytes, stru
 bool memfile_seal(struct memfile *file, struct error *error)
 {
 	/* The kernel refuses to seal against writes while a writable mapping exists. */
-	munmap(file->mapping, file->pages * PAGE_BYTES);
+	munmap(file->mapping, file->mapping_bytes);
 	file->mapping = NULL;
 	file->writable = false;
 	if (fcntl(file->fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW) < 0)
@@ -116,7 +131,7 @@ bool memfile_seal(struct memfile *file, struct error *error)
 void memfile_close(struct memfile *file)
 {
 	if (file->mapping)
-		munmap(file->mapping, file->pages * PAGE_BYTES);
+		munmap(file->mapping, file->mapping_bytes);
 	if (file->fd >= 0)
 		close(file->fd);
 	free(file->name);
@@ -147,4 +162,32 @@ bool memfile_read_page(const struct memfile *file, uint64_t page, void *to)
 	}
 	memset((char *)to + done, 0, PAGE_BYTES - done);
 	return done == PAGE_BYTES || start + done >= file->bytes;
+}
+
+bool memfile_write(const struct memfile *file, uint64_t offset, const void *from, uint64_t bytes)
+{
+	size_t done = 0;
+
+	/* hugetlbfs has no write(). */
+	if (file->page_bytes != PAGE_BYTES) {
+		memcpy((char *)file->mapping + offset, from, bytes);
+		return true;
+	}
+	while (done < bytes) {
+		ssize_t put = pwrite(file->fd, (const char *)from + done, bytes - done,
+				     (off_t)(offset + done));
+
+		if (put < 0 && errno == EINTR)
+			continue;
+		if (put <= 0)
+			return false;
+		done += (size_t)put;
+	}
+	return true;
+}
+
+void memfile_give_back(const struct memfile *file, uint64_t page, uint64_t count)
+{
+	posix_fadvise(file->fd, (off_t)(page * PAGE_BYTES), (off_t)(count * PAGE_BYTES),
+		      POSIX_FADV_DONTNEED);
 }

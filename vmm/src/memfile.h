@@ -14,8 +14,10 @@ struct memfile {
 	int fd;
 	bool writable;
 	uint64_t bytes; /* that guests see; the last page may be filled up with zeros */
-	uint64_t pages;
+	uint64_t pages;	/* of 4 KiB */
+	uint64_t page_bytes;	/* of the memory behind it: more than 4 KiB on hugetlbfs */
 	void *mapping;	/* of all pages, shared */
+	uint64_t mapping_bytes;
 };
 
 /*
@@ -41,5 +43,11 @@ bool memfile_shrank(const struct memfile *file);
  * has been cut off before this page.
  */
 bool memfile_read_page(const struct memfile *file, uint64_t page, void *to);
+
+/* Writes @bytes bytes at @offset of a writable file, within its @file->bytes. */
+bool memfile_write(const struct memfile *file, uint64_t offset, const void *from, uint64_t bytes);
+
+/* The host may have the memory behind pages that nobody maps, where the file can be read again. */
+void memfile_give_back(const struct memfile *file, uint64_t page, uint64_t count);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,6 +54,32 @@ bool option_number(const char *text, const char *option, uint64_t least, uint64_
 				 "%s wants a number from %llu to %llu, not \"%s\"", option,
 				 (unsigned long long)least, (unsigned long long)most, text);
 	return true;
+}
+
+const char *const option_entries[] = { "auto", "4K", "2M", NULL };
+
+/* "one, two or three" for a message. */
+static void join(char *to, size_t size, const char *const *names)
+{
+	size_t used = 0;
+
+	for (unsigned i = 0; names[i]; i++) {
+		const char *before = i == 0 ? "" : names[i + 1] ? ", " : " or ";
+
+		used += (size_t)snprintf(to + used, size - used, "%s%s", before, names[i]);
+	}
+}
+
+bool option_name(const char *text, const char *option, const char *const *names, unsigned *place,
+		 struct error *error)
+{
+	char all[96];
+
+	for (*place = 0; names[*place]; (*place)++)
+		if (strcmp(text, names[*place]) == 0)
+			return true;
+	join(all, sizeof(all), names);
+	return error_set(error, EXIT_INPUT, "%s is %s, not \"%s\"", option, all, text);
 }
 
 bool option_switch(const char *text, const char *option, bool *on, struct error *error)

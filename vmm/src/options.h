@@ -15,6 +15,13 @@ bool option_size(const char *text, const char *option, uint64_t *bytes, struct e
 bool option_number(const char *text, const char *option, uint64_t least, uint64_t most,
 		   uint64_t *number, struct error *error);
 
+/* One of @names, which NULL ends: its place among them. */
+bool option_name(const char *text, const char *option, const char *const *names, unsigned *place,
+		 struct error *error);
+
+/* Names of enum fleet_entries, in its order. */
+extern const char *const option_entries[];
+
 /* "on" or "off". */
 bool option_switch(const char *text, const char *option, bool *on, struct error *error);
 

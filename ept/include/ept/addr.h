@@ -17,6 +17,9 @@
 #define EPT_ENTRIES    512u
 #define EPT_ROOT_LEVEL 4u
 
+/* The level whose entries may map memory without tables of a lower level: 2 MiB at once. */
+#define EPT_LARGE_LEVEL 2u
+
 /* Guest-physical: what a guest's memory accesses are made with. */
 struct gpa {
 	uint64_t v;

@@ -32,6 +32,8 @@ struct ept_format {
 	uint64_t table_bits; /* set in every entry that points at a table, accessed included */
 	uint64_t leaf_bits;  /* set in every entry that maps a page; accessed and dirty included, or
 				the processor would write to shared tables */
+	uint64_t accessed_bit; /* in every leaf entry: set again by who walks it */
+	uint64_t large_bit;  /* set besides in an entry of a PD that maps 2 MiB at once */
 	struct ept_right_bits write;
 	struct ept_right_bits exec;
 	unsigned address_shift; /* of a page's number within an entry */
@@ -71,6 +73,20 @@ static inline uint64_t ept_entry_leaf(const struct ept_format *format, struct fp
 	return ept_address_encode(format, at) | format->leaf_bits |
 	       ept_right_encode(format->write, rights & EPT_WRITE) |
 	       ept_right_encode(format->exec, rights & EPT_EXEC);
+}
+
+/* An entry of a PD for the 2 MiB at @at, a multiple of that. */
+static inline uint64_t ept_entry_large_leaf(const struct ept_format *format, struct fpa at,
+					    unsigned rights)
+{
+	return ept_entry_leaf(format, at, rights) | format->large_bit;
+}
+
+/* Whether a present entry of a table of @level maps memory, and not a table. */
+static inline bool ept_entry_is_leaf(const struct ept_format *format, unsigned level,
+				     uint64_t entry)
+{
+	return level == 1 || (level == EPT_LARGE_LEVEL && (entry & format->large_bit));
 }
 
 static inline bool ept_entry_present(uint64_t entry)
