@@ -698,7 +698,7 @@ static void watcher(void *context, const struct fleet_write *write)
 	if (watching->refuse)
 		return;
 	pthread_mutex_lock(&watching->lock);
-	while (!watching->ready)
+	while (!watching->ready && ept_file_watched(fleet->ept, write->page))
 		nap(10000);
 	/* Unless the other guest came first, and the page is watched no more. */
 	if (ept_file_watched(fleet->ept, write->page)) {
