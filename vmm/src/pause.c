@@ -14,7 +14,7 @@
 
 #include "fleet.h"
 
-#define ATTEMPT_NS 20000000u	 /* at first, for operations under way to come to their end */
+#define ATTEMPT_NS 500000000u	 /* at first, for operations under way to come to their end */
 #define LIMIT_NS   10000000000u /* then somebody is stuck */
 #define LOOK_US	   100
 
@@ -64,10 +64,8 @@ static bool hold_all(struct fleet *fleet)
 	return all;
 }
 
-static bool attempt(struct fleet *fleet, uint64_t length_ns)
+static bool attempt(struct fleet *fleet, uint64_t end)
 {
-	uint64_t end = now_ns() + length_ns;
-
 	while (!hold_all(fleet)) {
 		if (now_ns() > end) {
 			let_go(fleet);
@@ -76,6 +74,11 @@ static bool attempt(struct fleet *fleet, uint64_t length_ns)
 		usleep(LOOK_US);
 	}
 	return true;
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
 }
 
 bool fleet_pause(struct fleet *fleet, struct error *error)
@@ -91,7 +94,7 @@ bool fleet_pause(struct fleet *fleet, struct error *error)
 		return error_set(error, EXIT_FAILED, "no memory to pause %u guests",
 				 fleet->seat_count);
 	}
-	while (!(paused = attempt(fleet, length)) && now_ns() < end) {
+	while (!(paused = attempt(fleet, earlier(now_ns() + length, end))) && now_ns() < end) {
 		usleep(LOOK_US);
 		length *= 2;
 	}
