@@ -356,7 +356,7 @@ json_t *control_receive(struct control_input *input, struct error *error)
 	if (!line) {
 		if (errno == EAGAIN)
 			error_set(error, EXIT_FAILED, "the fleet does not answer");
-		else if (errno)
+		else if (errno && errno != ECONNRESET)
 			error_set(error, EXIT_FAILED, "cannot read the fleet's answer: %s",
 				  strerror(errno));
 		else

@@ -6,14 +6,15 @@
  *
  * An operation under way may itself want a door, to call a vCPU out. Therefore whoever does not get all
  * seats to rest soon lets all doors go and begins anew, and the fleet's lock, which comes before doors, is
- * only tried.
+ * only tried. Each attempt takes longer than the one before: with many more guests than CPUs, operations
+ * wait for a CPU for long.
  */
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "fleet.h"
 
-#define ATTEMPT_NS 20000000u	 /* for operations that are under way to come to their end */
+#define ATTEMPT_NS 500000000u	 /* at first, for operations under way to come to their end */
 #define LIMIT_NS   10000000000u /* then somebody is stuck */
 #define LOOK_US	   100
 
@@ -63,10 +64,8 @@ static bool hold_all(struct fleet *fleet)
 	return all;
 }
 
-static bool attempt(struct fleet *fleet)
+static bool attempt(struct fleet *fleet, uint64_t end)
 {
-	uint64_t end = now_ns() + ATTEMPT_NS;
-
 	while (!hold_all(fleet)) {
 		if (now_ns() > end) {
 			let_go(fleet);
@@ -77,9 +76,15 @@ static bool attempt(struct fleet *fleet)
 	return true;
 }
 
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
 bool fleet_pause(struct fleet *fleet, struct error *error)
 {
 	uint64_t end = now_ns() + LIMIT_NS;
+	uint64_t length = ATTEMPT_NS;
 	bool paused;
 
 	pthread_mutex_lock(&fleet->operations);
@@ -89,8 +94,10 @@ bool fleet_pause(struct fleet *fleet, struct error *error)
 		return error_set(error, EXIT_FAILED, "no memory to pause %u guests",
 				 fleet->seat_count);
 	}
-	while (!(paused = attempt(fleet)) && now_ns() < end)
+	while (!(paused = attempt(fleet, earlier(now_ns() + length, end))) && now_ns() < end) {
 		usleep(LOOK_US);
+		length *= 2;
+	}
 	if (paused)
 		return true;
 	fleet_resume(fleet);
