@@ -69,6 +69,9 @@ static void require(enum ept_status status)
 
 /* ---- doing what changes ask for ---- */
 
+/* Not a constant, so that libc's copy is called, as the VMM's memory.c does. */
+static const volatile size_t copy_bytes = EPT_PAGE_BYTES;
+
 static void commit(struct world *world)
 {
 	const struct ept_change *change = &world->change;
@@ -77,7 +80,7 @@ static void commit(struct world *world)
 	if (change->has_copy)
 		memcpy(world->pages + (change->copy.to.v - PAGES_AT),
 		       world->contents + (change->copy.from.v - FILE_AT) % CONTENTS_BYTES,
-		       EPT_PAGE_BYTES);
+		       copy_bytes);
 	for (size_t at = 0; at < change->edits.count; at++) {
 		void *entry = world->tables + (edits[at].entry.v - TABLES_AT);
 
