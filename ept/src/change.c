@@ -178,6 +178,7 @@ void ept_change_store(struct ept_change *change, struct ept_table *table, unsign
 		.value = value,
 		.old = old,
 		.by = ept_entry_present(old) ? EPT_EDIT_GATE : EPT_EDIT_PLAIN,
+		.level = table->level,
 	};
 }
 
@@ -301,7 +302,7 @@ static void drop_old(struct ept_change *change)
 
 	for (size_t at = 0; at < change->edits.count; at++)
 		if (!edits[at].moved && !same_target(ept, edits[at].old, edits[at].value))
-			entry_drop(ept, edit_table(ept, &edits[at])->level, edits[at].old);
+			entry_drop(ept, edits[at].level, edits[at].old);
 }
 
 static void clear(struct ept_change *change)
@@ -383,7 +384,7 @@ static void undo_reference(struct ept *ept, const struct ept_edit *edit)
 {
 	struct fpa target = ept_entry_target(ept->config.format, edit->value);
 
-	if (ept_entry_is_table(ept, edit_table(ept, edit)->level, edit->value))
+	if (ept_entry_is_table(ept, edit->level, edit->value))
 		ept_table_put(ept, ept_table_of(ept, target));
 	else if (ept_page_is_private(ept, target))
 		ept_page_give_back(ept, target);

@@ -66,7 +66,7 @@ static const struct interrupt_frame *frame_of(const struct gate_vcpu *vcpu, unsi
 	bool has_code = VECTORS_WITH_CODE >> vector & 1;
 	const uint64_t *words;
 
-	if (offset > EPT_PAGE_BYTES - sizeof(struct interrupt_frame) - 8 * has_code || offset % 8)
+	if (offset > EPT_PAGE_BYTES - sizeof(struct interrupt_frame) - (has_code ? 8 : 0) || offset % 8)
 		return NULL;
 	words = (const uint64_t *)((unsigned char *)gate_vcpu_memory(vcpu, 0) + offset);
 	*error_code = has_code ? words[0] : 0;

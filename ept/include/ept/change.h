@@ -62,7 +62,9 @@ struct ept_edit {
 	uint64_t value;
 	uint64_t old;
 	enum ept_edit_by by;
-	bool moved; /* for the engine: what is referred to goes from one entry to another */
+	/* For the engine: the table's level, for a table may have a new life once it is unlocked; */
+	uint8_t level;
+	bool moved; /* and whether what is referred to goes from one entry to another. */
 };
 
 /* Copy 4 KiB to a private page that no entry points at yet. */
