@@ -70,6 +70,32 @@ static bool became_special(struct ept_change *change, struct ept_table *table, u
 	return true;
 }
 
+/*
+ * The same for a fresh PT where nothing is special about the pages, from @page on: each entry is that
+ * before it, one page further. As became_special(), it asks when the reverse map knows of the entries.
+ */
+static bool fill_plain(struct ept_change *change, struct ept_table *table,
+		       const struct ept_region *region, struct file_page page, unsigned first,
+		       unsigned count)
+{
+	struct ept *ept = change->ept;
+	struct file_page last = { page.file, page.page + count - 1 };
+	_Atomic uint64_t *entries = ept_table_entries(ept, table);
+	unsigned rights = region->rights;
+	uint64_t entry, step;
+
+	if (table->level != 1 || !ept_change_is_fresh(change, table) ||
+	    !ept_file_is_plain(ept, page) || !ept_file_is_plain(ept, last))
+		return false;
+	if (!ept_region_writes_through(region))
+		rights &= ~(unsigned)EPT_WRITE;
+	entry = ept_entry_leaf(ept->config.format, ept_file_page_at(ept, page), rights);
+	step = ept_address_encode(ept->config.format, (struct fpa){ EPT_PAGE_BYTES });
+	for (unsigned index = first; index < first + count; index++, entry += step)
+		atomic_store_explicit(&entries[index], entry, memory_order_relaxed);
+	return true;
+}
+
 /* Fills the absent entries [first, first + count) of @table. */
 static enum ept_status fill_run(struct ept_change *change, struct ept_table *table,
 				const struct ept_region *region, struct gpa gpa, unsigned first,
@@ -82,6 +108,8 @@ static enum ept_status fill_run(struct ept_change *change, struct ept_table *tab
 	if ((!ept_change_is_fresh(change, table) && !ept_change_reserve(change, count)) ||
 	    !rmap_page_add(ept->rmap, ept_rmap_page(page, table->level), at, count))
 		return EPT_NO_MEMORY;
+	if (fill_plain(change, table, region, page, first, count))
+		return EPT_OK;
 	for (unsigned index = first; index < first + count; index++) {
 		struct gpa here = entry_gpa(table, gpa, index);
 
