@@ -104,8 +104,8 @@ static void files_add(struct input *input)
 		unsigned how = input_byte(input);
 		struct ept_file file = {
 			.window = {WINDOWS_AT * (number + 1) + (how & 4 ? EPT_PAGE_BYTES : 0)},
-			.pages = input_address(input) % (1u << 24),
-			.capacity = input_address(input) % (1u << 24),
+			.pages = input_address(input) % ((1u << 24) + 1),
+			.capacity = input_address(input) % ((1u << 24) + 1),
 			.writable = how & 1,
 			.spare = (how & 3) == 2,
 		};

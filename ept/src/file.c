@@ -83,16 +83,41 @@ void ept_files_free(struct ept *ept)
 	pthread_mutex_destroy(&ept->files_lock);
 }
 
+static uint64_t capacity_of(const struct ept_file *file)
+{
+	return file->capacity > file->pages ? file->capacity : file->pages;
+}
+
+/* Whether a file's window lies where entries can point, and beside those of all others. */
+static bool window_valid(const struct ept *ept, const struct ept_file *file)
+{
+	uint64_t bytes = capacity_of(file) << EPT_PAGE_SHIFT;
+	unsigned count = atomic_load(&ept->file_count);
+
+	if (file->window.v % EPT_PAGE_BYTES || file->window.v >= EPT_FPA_END ||
+	    capacity_of(file) > (EPT_FPA_END - file->window.v) >> EPT_PAGE_SHIFT)
+		return false;
+	for (unsigned other = 0; other < count; other++) {
+		uint64_t start = ept->files[other].window.v;
+		uint64_t end = start + (ept->file_states[other].capacity << EPT_PAGE_SHIFT);
+
+		if (file->window.v < end && start < file->window.v + bytes)
+			return false;
+	}
+	return true;
+}
+
 int ept_file_add(struct ept *ept, const struct ept_file *file)
 {
 	unsigned number;
 
 	pthread_mutex_lock(&ept->files_lock);
 	number = atomic_load(&ept->file_count);
+	if (!window_valid(ept, file))
+		number = EPT_FILES;
 	if (number < EPT_FILES) {
 		ept->files[number] = *file;
-		ept->file_states[number].capacity =
-			file->capacity > file->pages ? file->capacity : file->pages;
+		ept->file_states[number].capacity = capacity_of(file);
 		atomic_store(&ept->file_states[number].pages, file->pages);
 		atomic_store(&ept->file_count, number + 1);
 	}

@@ -401,6 +401,11 @@ static bool range_valid(const struct ept *ept, struct gpa start, uint64_t bytes)
 	       start.v >= gate + ept_entry_span(EPT_ROOT_LEVEL);
 }
 
+static bool rights_valid(unsigned rights)
+{
+	return (rights & EPT_READ) && !(rights & ~(unsigned)(EPT_READ | EPT_WRITE | EPT_EXEC));
+}
+
 static bool region_valid(const struct ept *ept, const struct ept_region *region)
 {
 	uint64_t pages = region->bytes >> EPT_PAGE_SHIFT;
@@ -413,10 +418,10 @@ static bool region_valid(const struct ept *ept, const struct ept_region *region)
 		return false;
 	if (region->large && file->window.v % ept_entry_span(EPT_LARGE_LEVEL))
 		return false;
-	return range_valid(ept, region->start, region->bytes) && (region->rights & EPT_READ) &&
+	return range_valid(ept, region->start, region->bytes) && rights_valid(region->rights) &&
 	       region->first.page < ept_file_pages(ept, region->first.file) &&
 	       pages <= ept_file_pages(ept, region->first.file) - region->first.page &&
-	       (region->mode == EPT_PRIVATE || file->writable);
+	       (region->mode == EPT_PRIVATE || (region->mode == EPT_SHARED && file->writable));
 }
 
 /* Begins an operation on [start, start + bytes) of a space that is locked. */
@@ -475,7 +480,7 @@ enum ept_status ept_space_protect(struct ept_space *space, struct gpa start, uin
 {
 	struct gpa end = { start.v + bytes };
 
-	if (!range_valid(space->ept, start, bytes) || !(rights & EPT_READ))
+	if (!range_valid(space->ept, start, bytes) || !rights_valid(rights))
 		return EPT_INVALID;
 	pthread_mutex_lock(&space->lock);
 	ept_change_begin(change, space->ept, space);

@@ -4,9 +4,29 @@
 
 #include <stdlib.h>
 
+static bool areas_apart(const struct ept_memory *memory)
+{
+	uint64_t tables = (uint64_t)memory->table_count << EPT_PAGE_SHIFT;
+	uint64_t pages = (uint64_t)memory->page_count << EPT_PAGE_SHIFT;
+
+	return memory->tables_at.v + tables <= memory->pages_at.v ||
+	       memory->pages_at.v + pages <= memory->tables_at.v;
+}
+
+static bool config_valid(const struct ept_config *config)
+{
+	const struct ept_memory *memory = &config->memory;
+
+	return config->format && memory->tables && memory->table_count &&
+	       config->root_entry_index < EPT_ENTRIES &&
+	       memory->tables_at.v % EPT_PAGE_BYTES == 0 && memory->tables_at.v < EPT_FPA_END &&
+	       memory->pages_at.v % EPT_PAGE_BYTES == 0 && memory->pages_at.v < EPT_FPA_END &&
+	       areas_apart(memory);
+}
+
 struct ept *ept_create(const struct ept_config *config)
 {
-	struct ept *ept = calloc(1, sizeof(*ept));
+	struct ept *ept = config_valid(config) ? calloc(1, sizeof(*ept)) : NULL;
 
 	if (!ept)
 		return NULL;

@@ -134,13 +134,16 @@ struct ept_account {
 struct ept;
 struct ept_space;
 
-/* An engine, or NULL when memory ran out. */
+/* An engine, or NULL when memory ran out, or what is configured is not aligned, overlaps or is too high. */
 struct ept *ept_create(const struct ept_config *config);
 
 /* All spaces must be destroyed before. */
 void ept_destroy(struct ept *ept);
 
-/* Makes a memory file known; its number, or -1 when memory ran out. Before any space maps it. */
+/*
+ * Makes a memory file known, before any space maps it: its number, or -1 when there are too many files, or its
+ * window is not aligned to a page, overlaps that of another, or is too high.
+ */
 int ept_file_add(struct ept *ept, const struct ept_file *file);
 
 /* The file has @pages now, no fewer than before and at most its capacity. */
