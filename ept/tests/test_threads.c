@@ -638,12 +638,75 @@ static void F27_tables_come_and_go_under_a_pass(void **state)
 	}
 }
 
+struct restless {
+	struct guest *guest;
+	uint64_t rounds;
+};
+
+static void *snapshot_often(void *argument)
+{
+	struct restless *restless = argument;
+
+	for (uint64_t i = 0; i < restless->rounds; i++) {
+		struct ept_change change = {0};
+		struct ept_space *frozen = NULL;
+		struct tally tally;
+		enum ept_status status =
+			ept_space_snapshot(restless->guest->space, &frozen, &change);
+
+		if (world_run(restless->guest->world, &change, status, &tally) == EPT_OK)
+			ept_space_destroy(frozen);
+	}
+	return NULL;
+}
+
+static void *reset_often(void *argument)
+{
+	struct restless *restless = argument;
+
+	for (uint64_t i = 0; i < restless->rounds; i++) {
+		struct ept_change change = {0};
+		struct tally tally;
+		enum ept_status status = ept_space_reset(restless->guest->space, &change);
+
+		if (world_run(restless->guest->world, &change, status, &tally) != EPT_OK)
+			port_fail(restless->guest->world, "a reset failed");
+	}
+	return NULL;
+}
+
+/* Operations on one space wait for each other, whoever asks for them. */
+static void B2_a_space_is_reset_as_it_is_frozen(void **state)
+{
+	struct world_options options = world_defaults(*state);
+	struct restless restless = {.rounds = 200};
+	struct guest *parent;
+	struct world *world;
+	pthread_t threads[2];
+
+	options.threads = true;
+	world = world_create(&options);
+	world_file(world, EPT_ENTRIES, false);
+	parent = guest_create(world, 0, true);
+	guest_must_map(parent, 0, MIB2, 0, 0, RWX);
+	guest_must_write(parent, 0, 7);
+	assert_int_equal(guest_freeze(parent), EPT_OK);
+	restless.guest = guest_must_clone(parent);
+	assert_int_equal(pthread_create(&threads[0], NULL, snapshot_often, &restless), 0);
+	assert_int_equal(pthread_create(&threads[1], NULL, reset_often, &restless), 0);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+	guest_must_read(restless.guest, 0, 7);
+	world_destroy(world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		EACH_FORMAT(F11_T4_guests_in_threads),
 		EACH_FORMAT(F23_the_last_one_leaves_while_another_comes),
 		EACH_FORMAT(F27_tables_come_and_go_under_a_pass),
+		EACH_FORMAT(B2_a_space_is_reset_as_it_is_frozen),
 	};
 
 	return cmocka_run_group_tests_name("ept.threads", tests, NULL, NULL);
