@@ -14,7 +14,7 @@
 #define BIG	(UINT64_C(16) * GIB1)
 #define HOLE	(AT + 16 * MIB2)
 #define SPAN	(4 * MIB2)
-#define BALLAST 8
+#define BALLAST 16
 #define GUESTS	3
 #define LARGE	(UINT64_C(32) * GIB1)
 #define LARGE2	(UINT64_C(40) * GIB1)
@@ -23,7 +23,9 @@ struct scene {
 	struct world *world;
 	uint32_t file;
 	uint32_t big;
-	uint32_t through;	      /* a file that can be written */
+	uint32_t through; /* a file that can be written */
+	uint32_t spare;	  /* to which pages can be moved */
+	uint64_t accessed[SPAN / KIB4 / 64];
 	struct guest *guests[GUESTS]; /* the operation is the first one's */
 	struct ept_space *made;	      /* by the operation */
 };
@@ -302,6 +304,55 @@ static enum ept_status begin_scrub(struct scene *scene, struct ept_change *chang
 	return ept_scrub(scene->world->ept, 4, change);
 }
 
+static enum ept_status begin_snapshot(struct scene *scene, struct ept_change *change)
+{
+	return ept_space_snapshot(scene->guests[0]->space, &scene->made, change);
+}
+
+/* Parts of tables, to others that are not there. */
+static enum ept_status begin_range_move(struct scene *scene, struct ept_change *change)
+{
+	struct gpa from = {AT + 5 * KIB4};
+	struct gpa to = {HOLE + 7 * KIB4};
+
+	return ept_space_move(scene->guests[0]->space, from, 3 * MIB2, to, change);
+}
+
+static enum ept_status begin_large_range_move(struct scene *scene, struct ept_change *change)
+{
+	struct gpa from = {LARGE + 5 * KIB4};
+	struct gpa to = {HOLE + 7 * KIB4};
+
+	return ept_space_move(scene->guests[0]->space, from, 3 * MIB2, to, change);
+}
+
+static struct file_page first_page(uint32_t file)
+{
+	return (struct file_page){file, 0};
+}
+
+static enum ept_status begin_reclaim(struct scene *scene, struct ept_change *change)
+{
+	return ept_file_reclaim(scene->world->ept, first_page(scene->file), SPAN / KIB4, change);
+}
+
+static enum ept_status begin_watch(struct scene *scene, struct ept_change *change)
+{
+	return ept_file_watch(scene->world->ept, first_page(scene->through), SPAN / KIB4, change);
+}
+
+static enum ept_status begin_harvest(struct scene *scene, struct ept_change *change)
+{
+	return ept_file_harvest(scene->world->ept, first_page(scene->file), SPAN / KIB4,
+				scene->accessed, change);
+}
+
+static enum ept_status begin_page_move(struct scene *scene, struct ept_change *change)
+{
+	return ept_file_move(scene->world->ept, first_page(scene->file), first_page(scene->spare),
+			     change);
+}
+
 static const struct scenario scenarios[] = {
 	{"read, nothing there", prepare_nothing, begin_read},
 	{"write, nothing there", prepare_nothing, begin_write},
@@ -347,6 +398,23 @@ static const struct scenario scenarios[] = {
 	{"write to a file by 2 MiB after cloning", prepare_large_shared_clone, begin_large_write},
 	{"an unmap breaks where writes go to a file", prepare_large_shared_clone,
 	 begin_large_unmap},
+	{"snapshot", prepare_own, begin_snapshot},
+	{"snapshot of a clone of a frozen one", prepare_frozen, begin_snapshot},
+	{"a range moves", prepare_own, begin_range_move},
+	{"a range moves after cloning", prepare_clone, begin_range_move},
+	{"a range moves that is in the index", prepare_indexed, begin_range_move},
+	{"a range moves from entries of 2 MiB", prepare_large, begin_large_range_move},
+	{"a range moves from entries of 2 MiB after cloning", prepare_large_clone,
+	 begin_large_range_move},
+	{"reclaim", prepare_clone, begin_reclaim},
+	{"reclaim from entries of 2 MiB", prepare_large_clone, begin_reclaim},
+	{"watch", prepare_large_shared_clone, begin_watch},
+	{"watch what nobody maps", prepare_nothing, begin_watch},
+	{"harvest", prepare_indexed, begin_harvest},
+	{"harvest of entries of 2 MiB", prepare_large_index, begin_harvest},
+	{"a page moves", prepare_indexed, begin_page_move},
+	{"a page moves after cloning", prepare_clone, begin_page_move},
+	{"a page moves from an entry of 2 MiB", prepare_large, begin_page_move},
 };
 
 #define SCENARIOS (sizeof(scenarios) / sizeof(*scenarios))
@@ -473,6 +541,7 @@ static void scene_create(struct scene *scene, const struct scenario *scenario, c
 	scene->file = world_file(scene->world, SPAN / KIB4, false);
 	scene->big = world_file(scene->world, GIB1 / KIB4, false);
 	scene->through = world_file(scene->world, SPAN / KIB4, true);
+	scene->spare = world_spare_file(scene->world, 4);
 	if (filler)
 		add_filler(scene, filler);
 	scenario->prepare(scene);

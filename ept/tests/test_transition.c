@@ -50,6 +50,12 @@ enum operation {
 	FREEZE,
 	RESET,
 	DESTROY,
+	SNAPSHOT,
+	MOVE_PART,
+	RECLAIM,
+	HARVEST,
+	WATCH_PAGE,
+	MOVE_PAGE,
 	OPERATIONS
 };
 
@@ -71,8 +77,9 @@ static const char *const state_names[STATES] = {
 };
 
 static const char *const operation_names[OPERATIONS] = {
-	"READ",	      "WRITE",	    "EXEC",	"MAP_OVER", "MAP_HOLE", "UNMAP",   "UNMAP_PART",
-	"PROTECT_RO", "PROTECT_RW", "DO_CLONE", "FREEZE",   "RESET",	"DESTROY",
+	"READ",	      "WRITE",	    "EXEC",	"MAP_OVER",   "MAP_HOLE",  "UNMAP",   "UNMAP_PART",
+	"PROTECT_RO", "PROTECT_RW", "DO_CLONE", "FREEZE",     "RESET",	   "DESTROY", "SNAPSHOT",
+	"MOVE_PART",  "RECLAIM",    "HARVEST",	"WATCH_PAGE", "MOVE_PAGE",
 };
 
 static const struct outcome outcomes[STATES][OPERATIONS] = {
@@ -82,6 +89,7 @@ static const struct outcome outcomes[STATES][OPERATIONS] = {
 struct scene {
 	struct world *world;
 	uint32_t file;
+	uint32_t spare;
 	struct guest *guest; /* under test */
 	struct guest *other; /* whoever shares with it, or NULL */
 	bool written;	     /* AT reads as WRITTEN */
@@ -199,6 +207,10 @@ static enum ept_status operate(struct scene *scene, enum operation operation)
 {
 	struct ept_region over = region_of(AT + MIB2 - KIB4, MIB2, scene->file, 0, RWX);
 	struct ept_region hole = region_of(HOLE, MIB2, scene->file, 0, RWX);
+	const struct file_page page = {scene->file, 0};
+	const struct file_page spare = {scene->spare, 0};
+	uint64_t accessed[1] = {0};
+	struct tally tally;
 	struct guest *clone;
 
 	switch (operation) {
@@ -230,6 +242,18 @@ static enum ept_status operate(struct scene *scene, enum operation operation)
 		guest_destroy(scene->guest);
 		scene->guest = NULL;
 		return EPT_OK;
+	case SNAPSHOT:
+		return guest_snapshot(scene->guest, &clone);
+	case MOVE_PART:
+		return guest_move(scene->guest, AT, 2 * KIB4, HOLE + KIB4);
+	case RECLAIM:
+		return world_reclaim(scene->world, page, 1, &tally);
+	case HARVEST:
+		return world_harvest(scene->world, page, 1, accessed, &tally);
+	case WATCH_PAGE:
+		return world_watch(scene->world, page, 1, &tally);
+	case MOVE_PAGE:
+		return world_move_page(scene->world, page, spare, &tally);
 	case OPERATIONS:
 		break;
 	}
@@ -307,6 +331,7 @@ static bool run_pair(void **format, enum state state, enum operation operation)
 	bool equal;
 
 	scene.file = world_file(scene.world, SPAN / KIB4, false);
+	scene.spare = world_spare_file(scene.world, 1);
 	scene.guest = guest_with(&scene, state >= LARGE);
 	reach_state(&scene, state);
 	before = numbers_of(&scene);
