@@ -45,6 +45,7 @@ void ept_change_free(struct ept_change *change)
 	ept_list_free(&change->edits);
 	ept_list_free(&change->invalidations);
 	ept_list_free(&change->found);
+	ept_list_free(&change->watched);
 	ept_list_free(&change->scrubbed_tables);
 	ept_list_free(&change->scrubbed_pages);
 }
@@ -150,14 +151,20 @@ static void entry_drop(struct ept *ept, unsigned level, uint64_t entry)
 		ept_page_put(ept, ept_entry_target(ept->config.format, entry));
 }
 
-static void store_fresh(struct ept *ept, struct ept_table *table, unsigned index, uint64_t value)
+/* Where the page is copied, the reverse map knows the entry for it until that is done. */
+static void store_fresh(struct ept_change *change, struct ept_table *table, unsigned index,
+			uint64_t value)
 {
+	struct ept *ept = change->ept;
+	bool is_copied = change->copied_known && change->copied_by.table == ept_table_number(ept, table) &&
+			 change->copied_by.index == index;
 	uint64_t old = ept_entry_load(ept, table, index);
 
 	atomic_store_explicit(&ept_table_entries(ept, table)[index], value, memory_order_relaxed);
 	if (same_target(ept, old, value))
 		return;
-	rmap_follow(ept, table, index, old, value);
+	if (!is_copied)
+		rmap_follow(ept, table, index, old, value);
 	entry_drop(ept, table->level, old);
 }
 
@@ -169,7 +176,7 @@ void ept_change_store(struct ept_change *change, struct ept_table *table, unsign
 	uint64_t old = ept_entry_load(ept, table, index);
 
 	if (ept_change_is_fresh(change, table)) {
-		store_fresh(ept, table, index, value);
+		store_fresh(change, table, index, value);
 		return;
 	}
 	assert(change->edits.count < change->edits.capacity);
@@ -188,7 +195,9 @@ void ept_change_move(struct ept_change *change, struct ept_table *table, unsigne
 	struct ept_edit *edits = change->edits.items;
 	uint64_t entry = ept_entry_load(change->ept, table, index);
 
-	ept_change_store(change, to, to_index, entry);
+	/* A table that was shared may still grant too much. The right comes back with a fault, after a look. */
+	ept_change_store(change, to, to_index,
+			 ept_entry_with_write(change->ept->config.format, entry, false));
 	ept_change_store(change, table, index, 0);
 	edits[change->edits.count - 1].moved = true;
 	edits[change->edits.count - 2].moved = true;
@@ -305,11 +314,16 @@ static void drop_old(struct ept_change *change)
 			entry_drop(ept, edits[at].level, edits[at].old);
 }
 
-static void clear(struct ept_change *change)
+/* The page was copied, or is not going to be. Its table is still the change's. */
+static void forget_copied(struct ept_change *change)
 {
 	if (change->copied_known)
 		rmap_page_remove(change->ept->rmap, change->copied, change->copied_by, 1);
 	change->copied_known = false;
+}
+
+static void clear(struct ept_change *change)
+{
 	change->edits.count = 0;
 	change->invalidations.count = 0;
 	change->has_copy = false;
@@ -332,6 +346,8 @@ static enum ept_status finish_sweep(struct ept_change *change)
 
 	if (status == EPT_OK && change->sweep.stage)
 		return EPT_MORE;
+	if (status == EPT_OK)
+		status = (enum ept_status)change->sweep.failed;
 	return ept_sweep_end(change, status);
 }
 
@@ -344,10 +360,13 @@ enum ept_status ept_change_finish(struct ept_change *change)
 		clear(change);
 		return EPT_OK;
 	}
+	forget_copied(change);
 	follow_edits(change);
 	publish_fresh(change);
 	ept_change_settle(change);
-	drop_old(change);
+	/* A pass edits leaves of files only, and its table may have another life by now. */
+	if (!change->sweep.kind)
+		drop_old(change);
 	if (change->old_root)
 		ept_table_put(change->ept, change->old_root);
 	clear(change);
@@ -403,6 +422,7 @@ static void undo_all(struct ept_change *change,
 
 enum ept_status ept_change_abort(struct ept_change *change, enum ept_status status)
 {
+	forget_copied(change);
 	undo_all(change, undo_rmap);
 	release(change);
 	undo_all(change, undo_reference);

@@ -134,22 +134,23 @@ static enum ept_status reset_root(struct ept_change *change)
 	if (ept_change_invalidate_space(change) != EPT_OK)
 		return EPT_NO_MEMORY;
 	status = ept_root_for_clone(parent, &root);
-	if (status == EPT_OK)
-		ept_change_set_root(change, root);
-	return status;
+	if (status != EPT_OK)
+		return status;
+	ept_change_set_root(change, root);
+	ept_event(change->ept, EPT_EVENT_CLONE, root, change->space);
+	return EPT_OK;
 }
 
 enum ept_status ept_space_reset(struct ept_space *space, struct ept_change *change)
 {
-	struct ept_space *parent = space->parent;
-	enum ept_status status = EPT_FROZEN;
+	struct ept_space *parent;
+	enum ept_status status;
 
-	if (!parent)
-		return EPT_NO_PARENT;
 	pthread_mutex_lock(&space->lock);
 	ept_change_begin(change, space->ept, space);
-	if (space->frozen)
-		return ept_change_abort(change, status);
+	parent = space->parent; /* A snapshot puts another one in between. */
+	if (!parent || space->frozen)
+		return ept_change_abort(change, parent ? EPT_FROZEN : EPT_NO_PARENT);
 	pthread_mutex_lock(&parent->lock);
 	status = reset_root(change);
 	/* Regions last: they have no undo, and their copy fails without having changed any. */

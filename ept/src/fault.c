@@ -167,8 +167,8 @@ static enum ept_status descend_for_write(struct ept_change *change, struct ept_t
 }
 
 /*
- * A page that is copied without being mapped: whoever moves it or takes it away must find out, and wait
- * for the table.
+ * A page that is copied without being mapped, or no longer by a table that nobody else sees: whoever moves
+ * it or takes it away must find out, and wait for the table.
  */
 static bool know_copied(struct ept_change *change, const struct ept_table *table,
 			const struct ept_region *region, struct gpa gpa)
@@ -187,8 +187,11 @@ static enum ept_status copy_page(struct ept_change *change, struct ept_table *ta
 {
 	struct ept *ept = change->ept;
 	struct fpa page;
+	bool to_be_known = !ept_entry_present(entry) ||
+			   (ept_change_is_fresh(change, table) &&
+			    !ept_page_is_private(ept, ept_entry_target(ept->config.format, entry)));
 
-	if (!ept_entry_present(entry) && !know_copied(change, table, region, gpa))
+	if (to_be_known && !know_copied(change, table, region, gpa))
 		return EPT_NO_MEMORY;
 	change->copy.from = ept_entry_present(entry) ?
 				    ept_entry_target(ept->config.format, entry) :

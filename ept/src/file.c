@@ -18,6 +18,7 @@ struct ept_file_chunk {
 	 */
 	_Atomic uint64_t place[EPT_ENTRIES];
 	_Atomic uint64_t watched[EPT_ENTRIES / 64];
+	_Atomic uint32_t special; /* pages that lie elsewhere, and pages that are watched */
 };
 
 /* A file's number and its page as one word, and back. */
@@ -210,7 +211,13 @@ bool ept_file_place_prepare(struct ept *ept, struct file_page page, struct file_
 
 static void place_set(struct ept *ept, struct file_page page, uint64_t value)
 {
-	atomic_store(&chunk_of(ept, page)->place[page.page % EPT_ENTRIES], value);
+	struct ept_file_chunk *chunk = chunk_of(ept, page);
+	uint64_t before = atomic_exchange(&chunk->place[page.page % EPT_ENTRIES], value);
+
+	if (!before && value)
+		atomic_fetch_add(&chunk->special, 1);
+	else if (before && !value)
+		atomic_fetch_sub(&chunk->special, 1);
 }
 
 void ept_file_place_set(struct ept *ept, struct file_page page, struct file_page to)
@@ -253,15 +260,17 @@ void ept_file_watch_set(struct ept *ept, struct file_page page, bool watched)
 	unsigned bit = page.page % EPT_ENTRIES;
 	uint64_t mask = UINT64_C(1) << bit % 64;
 
-	if (watched)
-		atomic_fetch_or(&chunk->watched[bit / 64], mask);
-	else if (chunk)
-		atomic_fetch_and(&chunk->watched[bit / 64], ~mask);
+	if (watched && !(atomic_fetch_or(&chunk->watched[bit / 64], mask) & mask))
+		atomic_fetch_add(&chunk->special, 1);
+	else if (!watched && chunk && (atomic_fetch_and(&chunk->watched[bit / 64], ~mask) & mask))
+		atomic_fetch_sub(&chunk->special, 1);
 }
 
 bool ept_file_is_plain(const struct ept *ept, struct file_page page)
 {
-	return !chunk_of(ept, page);
+	const struct ept_file_chunk *chunk = chunk_of(ept, page);
+
+	return !chunk || !atomic_load(&chunk->special);
 }
 
 enum ept_status ept_file_write_begin(struct ept *ept, struct file_page page)

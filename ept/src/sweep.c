@@ -38,7 +38,11 @@ static uint64_t wanted(const struct ept_change *change, unsigned level, uint64_t
 		if (ept_entry_target(format, entry).v == at.v)
 			return entry;
 		/* An entry of 2 MiB cannot show it; smaller ones come by faults. */
-		return level == 1 ? ept_entry_leaf(format, at, ept_entry_rights(format, entry)) : 0;
+		if (level > 1)
+			return 0;
+		return (ept_entry_leaf(format, at, ept_entry_rights(format, entry)) &
+			~format->accessed_bit) |
+		       (entry & format->accessed_bit);
 	case WATCH:
 		return level == 1 ? ept_entry_with_write(format, entry, false) : 0;
 	case HARVEST:
@@ -98,19 +102,23 @@ static bool edit_table(struct ept_change *change, struct ept_table *table, unsig
 
 /*
  * Looks at an entry that the reverse map named. True if its table is held now, with edits. A table that
- * is not published yet belongs to who makes it: @busy, then.
+ * is not published yet belongs to who makes it, one without users to who takes it down, and what the entry
+ * maps may have gone to a copy since: @busy, then, and the reverse map is to be asked again.
  */
 static bool visit(struct ept_change *change, struct rmap_entry at, bool *busy)
 {
 	struct ept_table *table = &change->ept->tables.tables[at.table];
+	bool as_named;
 
 	pthread_mutex_lock(&table->lock);
-	if (table->state == EPT_TABLE_LIVE && table->published &&
-	    edit_table(change, table, at.index)) {
+	as_named = atomic_load(&table->use_count) && table->published &&
+		   maps(change->ept, table, ept_entry_load(change->ept, table, at.index),
+			change->sweep.at);
+	if (as_named && edit_table(change, table, at.index)) {
 		ept_change_hold(change, table, false);
 		return true;
 	}
-	*busy = *busy || (table->state == EPT_TABLE_LIVE && !table->published);
+	*busy = *busy || !as_named;
 	pthread_mutex_unlock(&table->lock);
 	return false;
 }
@@ -194,9 +202,16 @@ enum ept_status ept_sweep_step(struct ept_change *change)
 	}
 	while (sweep->stage == EDIT && sweep->at.page < sweep->end) {
 		status = edit_one(change);
-		if (status != EPT_OK || change->edits.count) {
-			sweep->tables += status == EPT_OK;
+		if (status != EPT_OK && !sweep->tables)
 			return status;
+		if (status != EPT_OK) {
+			/* What was taken away so far must not be used either. */
+			sweep->failed = status;
+			break;
+		}
+		if (change->edits.count) {
+			sweep->tables++;
+			return EPT_OK;
 		}
 		sweep->at.page++;
 	}
@@ -209,18 +224,47 @@ enum ept_status ept_sweep_step(struct ept_change *change)
 	return EPT_OK;
 }
 
+/* Ends what the pass began to watch; what was watched before stays. */
+static void unwatch_new(struct ept_change *change)
+{
+	const uint64_t *before = change->watched.items;
+	struct ept_sweep *sweep = &change->sweep;
+
+	for (uint64_t at = 0; at < sweep->end - sweep->first; at++)
+		if (!(before[at / 64] >> at % 64 & 1))
+			ept_file_watch_set(change->ept,
+					   (struct file_page){ sweep->at.file, sweep->first + at },
+					   false);
+}
+
+static void watch_all(struct ept_change *change)
+{
+	uint64_t *before = change->watched.items;
+	struct ept_sweep *sweep = &change->sweep;
+
+	change->watched.count = (sweep->end - sweep->first + 63) / 64;
+	for (size_t word = 0; word < change->watched.count; word++)
+		before[word] = 0;
+	for (uint64_t at = 0; at < sweep->end - sweep->first; at++) {
+		struct file_page page = { sweep->at.file, sweep->first + at };
+
+		before[at / 64] |= (uint64_t)ept_file_watched(change->ept, page) << at % 64;
+		ept_file_watch_set(change->ept, page, true);
+	}
+}
+
 enum ept_status ept_sweep_end(struct ept_change *change, enum ept_status status)
 {
 	struct ept *ept = change->ept;
 	struct ept_sweep *sweep = &change->sweep;
-	struct file_page page = { sweep->at.file, sweep->first };
 
 	if (status == EPT_OK && sweep->kind == MOVE && sweep->release)
 		ept_file_place_release(ept, sweep->left);
-	for (; status != EPT_OK && sweep->kind == WATCH && page.page < sweep->end; page.page++)
-		ept_file_watch_set(ept, page, false);
+	if (status != EPT_OK && sweep->kind == WATCH && change->watched.count)
+		unwatch_new(change);
 	sweep->kind = 0;
 	change->found.count = 0;
+	change->watched.count = 0;
 	pthread_mutex_unlock(&ept->files_lock);
 	return status;
 }
@@ -294,10 +338,10 @@ enum ept_status ept_file_watch(struct ept *ept, struct file_page first, uint64_t
 
 	if (status != EPT_OK)
 		return status;
-	if (!ept_file_watch_prepare(ept, first, count))
+	if (!ept_file_watch_prepare(ept, first, count) ||
+	    !ept_list_reserve(&change->watched, (count + 63) / 64, sizeof(uint64_t)))
 		return ept_sweep_end(change, EPT_NO_MEMORY);
-	for (uint64_t page = first.page; page < first.page + count; page++)
-		ept_file_watch_set(ept, (struct file_page){ first.file, page }, true);
+	watch_all(change);
 	return first_step(change);
 }
 

@@ -123,6 +123,7 @@ struct ept_sweep {
 	struct file_page to;	/* which page it is to lie in, */
 	struct file_page left;	/* and the spare page that it leaves, */
 	bool release;		/* if any */
+	int failed;		/* enum ept_status that the pass ends with, when all is invalidated */
 };
 
 /*
@@ -162,7 +163,8 @@ struct ept_change {
 	unsigned fresh_count;
 	struct ept_progress progress;
 	struct ept_sweep sweep;
-	struct ept_list found; /* of struct rmap_entry */
+	struct ept_list found;	 /* of struct rmap_entry */
+	struct ept_list watched; /* of uint64_t: bits of the pass's pages, which were before */
 	/* An entry that is to map a copy: the reverse map knows it for the original until then. */
 	struct file_page copied;
 	struct rmap_entry copied_by;
