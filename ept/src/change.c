@@ -347,7 +347,7 @@ static enum ept_status finish_sweep(struct ept_change *change)
 	if (status == EPT_OK && change->sweep.stage)
 		return EPT_MORE;
 	if (status == EPT_OK)
-		status = (enum ept_status)change->sweep.failed;
+		status = change->sweep.failed;
 	return ept_sweep_end(change, status);
 }
 
