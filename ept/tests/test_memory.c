@@ -6,6 +6,7 @@
  */
 #include "port.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "failing_alloc.h"
