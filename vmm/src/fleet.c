@@ -328,6 +328,17 @@ static bool create_all(struct fleet *fleet, struct error *error)
 	       (!guests_are_clones(&fleet->config) || make_template(fleet, error));
 }
 
+/* A pause comes to its turn, however many operations there are: readers do not overtake it. */
+static void create_operations_lock(struct fleet *fleet)
+{
+	pthread_rwlockattr_t attributes;
+
+	pthread_rwlockattr_init(&attributes);
+	pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&fleet->operations, &attributes);
+	pthread_rwlockattr_destroy(&attributes);
+}
+
 bool fleet_create(struct fleet **out, const struct fleet_config *config, struct error *error)
 {
 	struct fleet *fleet = calloc(1, sizeof(*fleet));
@@ -341,7 +352,7 @@ bool fleet_create(struct fleet **out, const struct fleet_config *config, struct 
 	pthread_rwlock_init(&fleet->memory_lock, NULL);
 	pthread_mutex_init(&fleet->lock, NULL);
 	pthread_mutex_init(&fleet->service_lock, NULL);
-	pthread_mutex_init(&fleet->operations, NULL);
+	create_operations_lock(fleet);
 	pthread_cond_init(&fleet->ended, NULL);
 	seat_install_kick();
 	raise_file_limit();
@@ -386,7 +397,7 @@ void fleet_destroy(struct fleet *fleet)
 	host_close(&fleet->host);
 	pthread_cond_destroy(&fleet->ended);
 	pthread_rwlock_destroy(&fleet->memory_lock);
-	pthread_mutex_destroy(&fleet->operations);
+	pthread_rwlock_destroy(&fleet->operations);
 	pthread_mutex_destroy(&fleet->service_lock);
 	pthread_mutex_destroy(&fleet->lock);
 	free(fleet->seats);
@@ -463,11 +474,11 @@ bool fleet_launch(struct fleet *fleet, uint64_t argument, struct guest **out, st
 {
 	bool prepared;
 
-	pthread_mutex_lock(&fleet->operations);
+	pthread_rwlock_wrlock(&fleet->operations);
 	prepared = fleet_prepare(fleet, argument, out, error);
 	if (prepared)
 		let_run(fleet, *out);
-	pthread_mutex_unlock(&fleet->operations);
+	pthread_rwlock_unlock(&fleet->operations);
 	return prepared;
 }
 

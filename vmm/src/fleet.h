@@ -108,10 +108,11 @@ struct seat_door {
 	uint64_t exits;	      /* how often it has come out */
 	bool in_guest;	      /* or about to be: immediate_exit and a signal take it out */
 	pthread_t runner;     /* where in_guest: who runs it */
-	const struct ept_space *space; /* what its guest is translated by; NULL for none */
-	bool must_pass;		       /* its gate, before it enters its guest again, */
-	struct fpa root;	       /* and then have this root */
-	enum guest_status stop;	       /* what its guest is to end with; GUEST_RUNNING for no end */
+	/* What its guest is translated by; NULL for none. It is set before the guest is entered. */
+	_Atomic(const struct ept_space *) space;
+	bool must_pass;		/* its gate, before it enters its guest again, */
+	struct fpa root;	/* and then have this root */
+	enum guest_status stop; /* what its guest is to end with; GUEST_RUNNING for no end */
 };
 
 struct seat {
@@ -152,8 +153,9 @@ struct fleet {
 	struct ept_space *template_space; /* NULL where guests are no clones */
 	struct ept_space *launch_from;	  /* what new guests are clones of */
 	uint64_t tables_needed;		  /* by a guest of its own */
-	pthread_mutex_t operations;	  /* held by who works on spaces and is no seat's thread */
-	bool *held_doors;		  /* by seat, while the fleet is paused */
+	/* Held by who is no seat's thread: for reading to work on guests, for writing to launch or pause. */
+	pthread_rwlock_t operations;
+	bool *held_doors; /* by seat, while the fleet is paused */
 	fleet_watcher *watcher;
 	void *watcher_context;
 

@@ -4,7 +4,8 @@
  * service vCPU's gate; fleet_commit() then takes the guest's vCPU out of it, or pages out of KVM, where
  * that is needed.
  *
- * Where an operation gives memory another use, it excludes those that read guest memory for a guest's
+ * Operations go on beside each other and are held off while the fleet is paused (fleet.operations).
+ * Where one gives memory another use, it also excludes those that read guest memory for a guest's
  * call, who found out where it lies before (fleet.memory_lock).
  */
 #include "ops.h"
@@ -15,6 +16,21 @@
 static bool again(struct fleet *fleet, enum ept_status status)
 {
 	return (status == EPT_NO_TABLE || status == EPT_NO_PAGE) && fleet_scrub(fleet);
+}
+
+/* Waits while the fleet is paused. Whether the operation gives memory another use is @memory. */
+static void begin(struct fleet *fleet, bool memory)
+{
+	pthread_rwlock_rdlock(&fleet->operations);
+	if (memory)
+		pthread_rwlock_wrlock(&fleet->memory_lock);
+}
+
+static void end(struct fleet *fleet, bool memory)
+{
+	if (memory)
+		pthread_rwlock_unlock(&fleet->memory_lock);
+	pthread_rwlock_unlock(&fleet->operations);
 }
 
 /* Does what the engine has decided, if it has. */
@@ -41,12 +57,12 @@ bool fleet_unmap(struct fleet *fleet, struct guest *guest, struct gpa start, uin
 	enum ept_status status;
 	bool done;
 
-	pthread_rwlock_wrlock(&fleet->memory_lock);
+	begin(fleet, true);
 	do
 		status = ept_space_unmap(guest->space, start, bytes, &change);
 	while (again(fleet, status));
 	done = finish(fleet, &change, status, "unmap a guest's memory", error);
-	pthread_rwlock_unlock(&fleet->memory_lock);
+	end(fleet, true);
 	return done;
 }
 
@@ -55,11 +71,15 @@ bool fleet_protect(struct fleet *fleet, struct guest *guest, struct gpa start, u
 {
 	struct ept_change change = { 0 };
 	enum ept_status status;
+	bool done;
 
+	begin(fleet, false);
 	do
 		status = ept_space_protect(guest->space, start, bytes, rights, &change);
 	while (again(fleet, status));
-	return finish(fleet, &change, status, "protect a guest's memory", error);
+	done = finish(fleet, &change, status, "protect a guest's memory", error);
+	end(fleet, false);
+	return done;
 }
 
 /* The engine maps what the format can; the gate, or the guest's own tables, may reach less. */
@@ -80,13 +100,17 @@ bool fleet_move(struct fleet *fleet, struct guest *guest, struct gpa from, uint6
 {
 	struct ept_change change = { 0 };
 	enum ept_status status;
+	bool done;
 
 	if (!check_range(fleet, to, bytes, error))
 		return false;
+	begin(fleet, false);
 	do
 		status = ept_space_move(guest->space, from, bytes, to, &change);
 	while (again(fleet, status));
-	return finish(fleet, &change, status, "move a guest's memory", error);
+	done = finish(fleet, &change, status, "move a guest's memory", error);
+	end(fleet, false);
+	return done;
 }
 
 bool fleet_map_file(struct fleet *fleet, struct guest *guest, struct gpa start,
@@ -95,6 +119,7 @@ bool fleet_map_file(struct fleet *fleet, struct guest *guest, struct gpa start,
 	struct ept_region region = fleet_file_region(fleet);
 	struct ept_change change = { 0 };
 	enum ept_status status;
+	bool done;
 
 	region.start = start;
 	region.bytes = count * EPT_PAGE_BYTES;
@@ -102,10 +127,13 @@ bool fleet_map_file(struct fleet *fleet, struct guest *guest, struct gpa start,
 	region.rights = rights;
 	if (!check_range(fleet, start, region.bytes, error))
 		return false;
+	begin(fleet, false);
 	do
 		status = ept_space_map(guest->space, &region, &change);
 	while (again(fleet, status));
-	return finish(fleet, &change, status, "map the memory file", error);
+	done = finish(fleet, &change, status, "map the memory file", error);
+	end(fleet, false);
+	return done;
 }
 
 bool fleet_reset(struct fleet *fleet, struct guest *guest, struct error *error)
@@ -114,12 +142,12 @@ bool fleet_reset(struct fleet *fleet, struct guest *guest, struct error *error)
 	enum ept_status status;
 	bool done;
 
-	pthread_rwlock_wrlock(&fleet->memory_lock);
+	begin(fleet, true);
 	do
 		status = ept_space_reset(guest->space, &change);
 	while (again(fleet, status));
 	done = finish(fleet, &change, status, "reset a guest", error);
-	pthread_rwlock_unlock(&fleet->memory_lock);
+	end(fleet, true);
 	return done;
 }
 
@@ -154,15 +182,19 @@ bool fleet_snapshot(struct fleet *fleet, struct guest *guest, struct ept_space *
 {
 	struct ept_change change = { 0 };
 	enum ept_status status;
+	bool done;
 
 	if (!fleet->config.sharing)
 		return error_set(error, EXIT_INPUT,
 				 "a snapshot shares its guest's tables, and sharing is off");
+	begin(fleet, false);
 	do
 		status = ept_space_snapshot(guest->space, frozen, &change);
 	while (again(fleet, status));
-	return finish(fleet, &change, status, "freeze a guest's memory", error) &&
+	done = finish(fleet, &change, status, "freeze a guest's memory", error) &&
 	       keep_snapshot(fleet, *frozen, error);
+	end(fleet, false);
+	return done;
 }
 
 void fleet_launch_from(struct fleet *fleet, struct ept_space *frozen)
@@ -172,12 +204,14 @@ void fleet_launch_from(struct fleet *fleet, struct ept_space *frozen)
 
 void fleet_drop_snapshot(struct fleet *fleet, struct ept_space *frozen)
 {
+	begin(fleet, false);
 	pthread_mutex_lock(&fleet->lock);
 	*snapshot_slot(fleet, frozen) = NULL;
 	pthread_mutex_unlock(&fleet->lock);
 	if (fleet->launch_from == frozen)
 		fleet_launch_from(fleet, NULL);
 	ept_space_destroy(frozen);
+	end(fleet, false);
 }
 
 /* ---- pages of the memory file ---- */
@@ -186,12 +220,15 @@ bool fleet_reclaim(struct fleet *fleet, struct file_page first, uint64_t count,
 		   struct error *error)
 {
 	struct ept_change change = { 0 };
-	enum ept_status status = ept_file_reclaim(fleet->ept, first, count, &change);
+	bool done;
 
-	if (!finish(fleet, &change, status, "reclaim pages", error))
-		return false;
-	memfile_give_back(fleet->config.file, first.page, count);
-	return true;
+	begin(fleet, false);
+	done = finish(fleet, &change, ept_file_reclaim(fleet->ept, first, count, &change),
+		      "reclaim pages", error);
+	if (done)
+		memfile_give_back(fleet->config.file, first.page, count);
+	end(fleet, false);
+	return done;
 }
 
 /* What is in the page's old place is of no use any more, unless that is its own in the file. */
@@ -203,7 +240,7 @@ static bool move_page(struct fleet *fleet, struct file_page page, struct file_pa
 	struct fpa left = { 0 };
 	bool done;
 
-	pthread_rwlock_wrlock(&fleet->memory_lock);
+	begin(fleet, true);
 	status = ept_file_move(fleet->ept, page, to, &change);
 	if (status == EPT_OK)
 		left = change.sweep.from;
@@ -212,7 +249,7 @@ static bool move_page(struct fleet *fleet, struct file_page page, struct file_pa
 		memory_discard(&fleet->memory, left, EPT_PAGE_BYTES);
 	else if (done)
 		memfile_give_back(fleet->config.file, page.page, 1);
-	pthread_rwlock_unlock(&fleet->memory_lock);
+	end(fleet, true);
 	return done;
 }
 
@@ -239,13 +276,16 @@ bool fleet_harvest(struct fleet *fleet, struct file_page first, uint64_t count,
 		   uint64_t *accessed, struct error *error)
 {
 	struct ept_change change = { 0 };
-	enum ept_status status;
+	bool done;
 
 	if (fleet->config.engine == ENGINE_VMX)
 		return error_set(error, EXIT_HOST,
 				 "engine vmx does not note which pages guests access: EPT's accessed bits would make walks of guests' tables writes");
-	status = ept_file_harvest(fleet->ept, first, count, accessed, &change);
-	return finish(fleet, &change, status, "ask which pages were accessed", error);
+	begin(fleet, false);
+	done = finish(fleet, &change, ept_file_harvest(fleet->ept, first, count, accessed, &change),
+		      "ask which pages were accessed", error);
+	end(fleet, false);
+	return done;
 }
 
 /* ---- watching ---- */
@@ -260,11 +300,16 @@ bool fleet_watch(struct fleet *fleet, struct file_page first, uint64_t count,
 		 struct error *error)
 {
 	struct ept_change change = { 0 };
-	enum ept_status status = ept_file_watch(fleet->ept, first, count, &change);
+	bool done;
 
-	return finish(fleet, &change, status, "watch pages", error);
+	begin(fleet, false);
+	done = finish(fleet, &change, ept_file_watch(fleet->ept, first, count, &change),
+		      "watch pages", error);
+	end(fleet, false);
+	return done;
 }
 
+/* It changes no table. A watcher calls it within an operation, for whose end a pause may be waiting. */
 void fleet_unwatch(struct fleet *fleet, struct file_page first, uint64_t count)
 {
 	ept_file_unwatch(fleet->ept, first, count);

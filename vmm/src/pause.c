@@ -87,10 +87,10 @@ bool fleet_pause(struct fleet *fleet, struct error *error)
 	uint64_t length = ATTEMPT_NS;
 	bool paused;
 
-	pthread_mutex_lock(&fleet->operations);
+	pthread_rwlock_wrlock(&fleet->operations);
 	fleet->held_doors = calloc(fleet->seat_count, sizeof(*fleet->held_doors));
 	if (!fleet->held_doors) {
-		pthread_mutex_unlock(&fleet->operations);
+		pthread_rwlock_unlock(&fleet->operations);
 		return error_set(error, EXIT_FAILED, "no memory to pause %u guests",
 				 fleet->seat_count);
 	}
@@ -111,5 +111,5 @@ void fleet_resume(struct fleet *fleet)
 	let_go(fleet);
 	free(fleet->held_doors);
 	fleet->held_doors = NULL;
-	pthread_mutex_unlock(&fleet->operations);
+	pthread_rwlock_unlock(&fleet->operations);
 }

@@ -4,6 +4,7 @@
  * (docs/locking.md, "A vCPU that runs").
  */
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -53,7 +54,7 @@ void seat_take(struct seat *seat, const struct ept_space *space)
 	struct seat_door *door = &seat->door;
 
 	pthread_mutex_lock(&door->lock);
-	door->space = space;
+	atomic_store(&door->space, space);
 	door->must_pass = false;
 	door->stop = GUEST_RUNNING;
 	pthread_mutex_unlock(&door->lock);
@@ -108,17 +109,18 @@ void seat_recall(struct seat *seat, const struct ept_space *space, struct fpa ro
 	struct seat_door *door = &seat->door;
 	uint64_t exits;
 
+	/* The doors of other spaces may be held for as long as the fleet is paused. */
+	if (atomic_load(&door->space) != space)
+		return;
 	pthread_mutex_lock(&door->lock);
-	if (door->space == space) {
-		door->must_pass = true;
-		door->root = root;
-		exits = door->exits;
-		if (door->in_guest)
-			kick(seat);
-		/* It may be in again already, but then it has passed its gate. */
-		while (door->in_guest && door->exits == exits)
-			pthread_cond_wait(&door->out, &door->lock);
-	}
+	door->must_pass = true;
+	door->root = root;
+	exits = door->exits;
+	if (door->in_guest)
+		kick(seat);
+	/* It may be in again already, but then it has passed its gate. */
+	while (door->in_guest && door->exits == exits)
+		pthread_cond_wait(&door->out, &door->lock);
 	pthread_mutex_unlock(&door->lock);
 }
 
