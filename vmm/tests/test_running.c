@@ -650,14 +650,13 @@ static void T6_F22_all_at_once(void **state)
 	end_world(world);
 }
 
-/* The pause waits for operations of other threads, ops.c: begin, or tables are found half changed.
- */
+/* The pause waits for operations of other threads, ops.c: begin, or tables are found half changed. */
 static void B5_a_fleet_is_checked_while_another_thread_works_on_it(void **state)
 {
 	struct world *world = make_world(2, EPT_PRIVATE);
-	struct operator operator= {
-		.world = world, .guest = launch(world, RUNNING_WRITE), .end = now_ns() + TEST_NS};
-	struct timing timing = {0};
+	struct operator operator = {
+		.world = world, .guest = launch(world, RUNNING_WRITE), .end = now_ns() + TEST_NS };
+	struct timing timing = { 0 };
 	pthread_t thread;
 
 	(void)state;
