@@ -14,13 +14,14 @@
 #include "fleet.h"
 #include "gate.h"
 
-enum bench_kind { BENCH_FLEET, BENCH_ENGINE };
+enum bench_kind { BENCH_FLEET, BENCH_ENGINE, BENCH_THRESHOLD };
 
 enum bench_series_name { BENCH_SHARED, BENCH_PRIVATE, BENCH_VM_PER_GUEST, BENCH_SERIES };
 
 struct bench_options {
 	enum bench_kind kind;
-	bool fleet_only; /* options were given that BENCH_ENGINE has no use for */
+	bool guests_only; /* options were given that BENCH_ENGINE has no use for */
+	bool fleet_only;  /* and such that only BENCH_FLEET has a use for */
 	uint64_t guests;
 	uint64_t size;
 	const char *file;   /* NULL: made up, of @size bytes */
@@ -80,6 +81,13 @@ struct bench_result {
 bool bench_fleet(const struct bench_options *options, struct bench_result *result,
 		 struct error *error);
 void bench_free(struct bench_result *result);
+
+/* Launches a guest and waits for its end, which must be a good one. */
+bool bench_run_guest(struct fleet *fleet, uint64_t argument, struct guest **guest,
+		     struct error *error);
+
+/* By nearest rank, after sorting @samples, which are in ns. */
+struct bench_times bench_times_of(uint64_t *samples, uint64_t count);
 
 /* Whether all guests of all series computed what the file holds. */
 bool bench_digests_ok(const struct bench_result *result);

@@ -131,8 +131,7 @@ static int compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Nearest rank, after sorting @samples, which are in ns. */
-static struct bench_times times_of(uint64_t *samples, uint64_t count)
+struct bench_times bench_times_of(uint64_t *samples, uint64_t count)
 {
 	struct bench_times times = { 0 };
 
@@ -147,7 +146,7 @@ static struct bench_times times_of(uint64_t *samples, uint64_t count)
 /* Sorts its part of the samples: only the parts' order matters, and they keep that. */
 static double median_us(uint64_t *samples, uint64_t count)
 {
-	return times_of(samples, count).p50;
+	return bench_times_of(samples, count).p50;
 }
 
 /*
@@ -192,9 +191,9 @@ static void summarize(struct bench *bench, struct bench_series *series)
 	uint64_t guests = bench->options->guests;
 
 	series->read_us_first = bench->samples[READ][0] / 1000;
-	series->launch_us = times_of(bench->samples[LAUNCH], guests);
-	series->read_us_later = guests > 1 ? times_of(bench->samples[READ] + 1, guests - 1) :
-					     times_of(bench->samples[READ], 1);
+	series->launch_us = bench_times_of(bench->samples[LAUNCH], guests);
+	series->read_us_later = guests > 1 ? bench_times_of(bench->samples[READ] + 1, guests - 1) :
+					     bench_times_of(bench->samples[READ], 1);
 	if (guests == 1)
 		series->faults_later = series->faults_first;
 	series->table_bytes = series->points[guests - 1];
@@ -222,8 +221,7 @@ static bool create_fleet(const struct bench *bench, const struct program *progra
 	return fleet_create(fleet, &config, error);
 }
 
-/* Launches a guest and waits for its end, which must be a good one. */
-static bool run_guest(struct fleet *fleet, uint64_t argument, struct guest **guest,
+bool bench_run_guest(struct fleet *fleet, uint64_t argument, struct guest **guest,
 		      struct error *error)
 {
 	if (!fleet_launch(fleet, argument, guest, error))
@@ -243,7 +241,7 @@ static bool scan_guest(struct bench *bench, struct fleet *fleet, struct bench_se
 	struct ept_usage usage;
 	struct guest *guest;
 
-	if (!run_guest(fleet, 0, &guest, error))
+	if (!bench_run_guest(fleet, 0, &guest, error))
 		return false;
 	bench->samples[LAUNCH][id] = guest->first_result.ns - guest->launched.ns;
 	bench->samples[READ][id] = guest->marks[1].ns - guest->marks[0].ns;
@@ -295,7 +293,7 @@ static bool digest_fleet(struct bench *bench, struct bench_series *series, bool 
 	if (!create_fleet(bench, &bench->digest, sharing, DIGEST_GUESTS(sharing), &fleet, error))
 		return false;
 	for (unsigned id = 0; id < DIGEST_GUESTS(sharing) && ran; id++) {
-		ran = run_guest(fleet, 0, &guest, error);
+		ran = bench_run_guest(fleet, 0, &guest, error);
 		if (ran && memcmp(guest->result, bench->expected_sha256, 32) != 0)
 			series->digest_ok = false;
 	}
@@ -458,7 +456,7 @@ static bool time_writes(struct bench *bench, struct error *error)
 	if (!create_fleet(bench, &bench->touch, true, 2 * WRITE_GUESTS, &fleet, error))
 		return false;
 	for (unsigned id = 0; id < 2 * WRITE_GUESTS && ran; id++) {
-		ran = run_guest(fleet, id % 2 ? pages : 1, &guest, error);
+		ran = bench_run_guest(fleet, id % 2 ? pages : 1, &guest, error);
 		if (ran)
 			add_writes(id % 2 ? later : first, guest);
 	}

@@ -6,6 +6,7 @@
 
 #include "bench.h"
 #include "bench_engine.h"
+#include "bench_threshold.h"
 #include "cli.h"
 #include "options.h"
 
@@ -67,15 +68,23 @@ static bool set_option(struct bench_options *options, int key, char *text, struc
 	}
 }
 
+static const char *const kind_names[] = {
+	[BENCH_FLEET] = "fleet",
+	[BENCH_ENGINE] = "engine",
+	[BENCH_THRESHOLD] = "threshold",
+};
+
 static void set_argument(struct argp_state *state, const char *text)
 {
 	struct bench_options *options = state->input;
 
-	if (strcmp(text, "engine") == 0)
-		options->kind = BENCH_ENGINE;
-	else if (strcmp(text, "fleet") != 0)
-		argp_error(state, "no benchmark named \"%s\"; there are \"fleet\" and \"engine\"",
-			   text);
+	for (unsigned kind = BENCH_FLEET; kind <= BENCH_THRESHOLD; kind++)
+		if (strcmp(text, kind_names[kind]) == 0) {
+			options->kind = (enum bench_kind)kind;
+			return;
+		}
+	argp_error(state, "no benchmark named \"%s\"; there are \"fleet\", \"engine\" and \"threshold\"",
+		   text);
 }
 
 static error_t parse(int key, char *text, struct argp_state *state)
@@ -84,11 +93,13 @@ static error_t parse(int key, char *text, struct argp_state *state)
 	struct error error;
 
 	switch (key) {
-	case KEY_GUESTS:
 	case KEY_SIZE:
+		options->fleet_only = true;
+		/* fall through */
+	case KEY_GUESTS:
 	case KEY_ENGINE:
 	case KEY_ENTRIES:
-		options->fleet_only = true;
+		options->guests_only = true;
 		if (!set_option(options, key, text, &error))
 			argp_error(state, "%s", error.text);
 		break;
@@ -113,11 +124,13 @@ static error_t parse(int key, char *text, struct argp_state *state)
 		set_argument(state, text);
 		break;
 	case ARGP_KEY_SUCCESS:
-		if (options->kind == BENCH_ENGINE && options->fleet_only)
+		if (options->kind == BENCH_ENGINE && (options->fleet_only || options->guests_only))
 			argp_error(state, "\"engine\" knows --json and --output only");
+		if (options->kind == BENCH_THRESHOLD && options->fleet_only)
+			argp_error(state, "\"threshold\" knows no --file, --size and --points");
 		break;
 	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "which benchmark? There are \"fleet\" and \"engine\"");
+		argp_error(state, "which benchmark? There are \"fleet\", \"engine\" and \"threshold\"");
 		break;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -160,21 +173,42 @@ static int run_engine(const struct bench_options *options)
 	return bench_engine_write_json(&result, options, &error) ? EXIT_DONE : error_print(&error);
 }
 
+static int run_threshold(const struct bench_options *options)
+{
+	struct bench_threshold_result result;
+	struct error error;
+
+	if (!bench_threshold(options, &result, &error))
+		return error_print(&error);
+	if (!options->json)
+		bench_threshold_print(&result);
+	return bench_threshold_write_json(&result, options, &error) ? EXIT_DONE :
+								      error_print(&error);
+}
+
+static int (*const runs[])(const struct bench_options *) = {
+	[BENCH_FLEET] = run_fleet,
+	[BENCH_ENGINE] = run_engine,
+	[BENCH_THRESHOLD] = run_threshold,
+};
+
 int cli_bench(int argc, char **argv)
 {
 	const struct argp argp = {
 		.options = option_table,
 		.parser = parse,
-		.args_doc = "fleet|engine",
+		.args_doc = "fleet|engine|threshold",
 		.doc = "fleet: runs the same guests with shared tables, with private tables and as one KVM VM "
 		       "each, and says what each took.\n"
 		       "engine: times the operations on tables alone, in plain memory and one thread, without "
-		       "KVM; of the options only --json and --output are for it.\v"
+		       "KVM; of the options only --json and --output are for it.\n"
+		       "threshold: times small guests with sharing and without, by the number of tables "
+		       "that they need.\v"
 		       "Exit status: 0, 1 if guests saw wrong contents, 2 for wrong usage or input, "
 		       "5 if this host cannot run a fleet.",
 	};
 	struct bench_options options = { .guests = 64, .size = UINT64_C(64) << 20 };
 
 	argp_parse(&argp, argc, argv, 0, NULL, &options);
-	return options.kind == BENCH_ENGINE ? run_engine(&options) : run_fleet(&options);
+	return runs[options.kind](&options);
 }

@@ -30,6 +30,8 @@ struct run_options {
 	uint64_t share_threshold;
 	uint64_t share_from;
 	uint64_t share_until;
+	const char *alone;
+	bool *is_alone; /* by guest, of that list */
 	const char *trace;
 	bool check;
 	bool json;
@@ -53,6 +55,7 @@ enum option_key {
 	KEY_SHARE_LEVELS,
 	KEY_SHARE_THRESHOLD,
 	KEY_SHARE_EVENTS,
+	KEY_ALONE,
 	KEY_TRACE,
 	KEY_CHECK,
 	KEY_ARG,
@@ -80,6 +83,8 @@ static const struct argp_option option_table[] = {
 	{ "share-events", KEY_SHARE_EVENTS, "FROM-UNTIL", 0,
 	  "Share only these times that a table is to be shared, to find one that does harm (0-)",
 	  0 },
+	{ "alone", KEY_ALONE, "LIST", 0,
+	  "Guests that share no tables all the same, by number, such as 0,4-7 (none)", 0 },
 	{ "arg", KEY_ARG, "N", 0, "A number that each guest is given (0)", 0 },
 	{ "timeout", KEY_TIMEOUT, "SECONDS", 0, "End guests that run longer (no limit)", 0 },
 	{ "trace", KEY_TRACE, "FILE", 0, "Write what happens to tables to FILE, for s2vm trace", 0 },
@@ -162,6 +167,9 @@ static error_t parse(int key, char *text, struct argp_state *state)
 		break;
 	case KEY_PROGRAM:
 		options->program = text;
+		break;
+	case KEY_ALONE:
+		options->alone = text;
 		break;
 	case KEY_TRACE:
 		options->trace = text;
@@ -269,6 +277,7 @@ static struct fleet_config config_of(const struct run_options *options, const st
 		.entries = options->entries,
 		.program = program,
 		.sharing = options->sharing,
+		.alone = options->is_alone,
 		.quiet = options->report.quiet,
 		.private_levels = EPT_SHARE_ALL & ~options->share_levels,
 		.share_threshold = (unsigned)options->share_threshold,
@@ -352,6 +361,39 @@ static int run_traced(const struct run_options *options, const struct memfile *f
 	return status;
 }
 
+/* Which guests are to share nothing, now that it is known how many there are. */
+static bool find_alone(struct run_options *options, struct error *error)
+{
+	if (!options->alone)
+		return true;
+	options->is_alone = calloc(options->guests, sizeof(bool));
+	if (!options->is_alone)
+		return error_set(error, EXIT_FAILED, "out of memory");
+	return option_numbers(options->alone, "--alone", options->guests, options->is_alone,
+			      error);
+}
+
+/* Opens the inputs, and runs. */
+static int open_and_run(const struct run_options *options)
+{
+	struct program program;
+	struct memfile file;
+	struct error error;
+	int status;
+
+	if (!memfile_open(&file, options->memory_file, options->size,
+			  options->mode == EPT_SHARED, &error))
+		return error_print(&error);
+	if (!program_load(&program, options->program, &error)) {
+		memfile_close(&file);
+		return error_print(&error);
+	}
+	status = run_traced(options, &file, &program);
+	program_unload(&program);
+	memfile_close(&file);
+	return status;
+}
+
 int cli_run(int argc, char **argv)
 {
 	const struct argp argp = {
@@ -368,21 +410,11 @@ int cli_run(int argc, char **argv)
 		.share_levels = EPT_SHARE_ALL,
 		.report.headers = true,
 	};
-	struct memfile file;
-	struct program program;
 	struct error error;
 	int status;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &options);
-	if (!memfile_open(&file, options.memory_file, options.size,
-			  options.mode == EPT_SHARED, &error))
-		return error_print(&error);
-	if (!program_load(&program, options.program, &error)) {
-		memfile_close(&file);
-		return error_print(&error);
-	}
-	status = run_traced(&options, &file, &program);
-	program_unload(&program);
-	memfile_close(&file);
+	status = find_alone(&options, &error) ? open_and_run(&options) : error_print(&error);
+	free(options.is_alone);
 	return status;
 }

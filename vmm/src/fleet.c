@@ -220,9 +220,10 @@ static bool populate(struct fleet *fleet, struct ept_space *space, struct gpa st
 }
 
 /* A space of its own, with its tables still to be faulted in. */
-static bool make_plain_space(struct fleet *fleet, struct ept_space **space, struct error *error)
+static bool make_plain_space(struct fleet *fleet, bool sharing, struct ept_space **space,
+			     struct error *error)
 {
-	struct ept_space_options options = { .sharing = fleet->config.sharing };
+	struct ept_space_options options = { .sharing = sharing };
 	enum ept_status status = ept_space_create(fleet->ept, &options, space);
 
 	if (status != EPT_OK)
@@ -250,7 +251,7 @@ static bool make_template(struct fleet *fleet, struct error *error)
 	const struct program *program = fleet->config.program;
 	struct ept_region file = fleet_file_region(fleet);
 
-	if (!make_plain_space(fleet, &fleet->template_space, error) ||
+	if (!make_plain_space(fleet, true, &fleet->template_space, error) ||
 	    !populate(fleet, fleet->template_space, file.start, file.bytes, error))
 		return false;
 	for (unsigned i = 0; i < program->region_count; i++)
@@ -261,12 +262,20 @@ static bool make_template(struct fleet *fleet, struct error *error)
 	return freeze(fleet, fleet->template_space, error);
 }
 
-bool fleet_make_space(struct fleet *fleet, struct ept_space **space, struct error *error)
+static bool guest_shares(const struct fleet_config *config, unsigned id)
 {
+	return config->sharing && !(config->alone && config->alone[id]);
+}
+
+/* A space with the fleet's regions for guest @id: a clone of the template, or one of its own. */
+static bool make_space(struct fleet *fleet, unsigned id, struct ept_space **space,
+		       struct error *error)
+{
+	bool sharing = guest_shares(&fleet->config, id);
 	enum ept_status status;
 
-	if (!fleet->launch_from)
-		return make_plain_space(fleet, space, error);
+	if (!fleet->launch_from || !sharing)
+		return make_plain_space(fleet, sharing, space, error);
 	status = ept_space_clone(fleet->launch_from, space, &fleet->change);
 	if (status != EPT_OK)
 		return engine_error(error, "clone the template", status);
@@ -438,7 +447,7 @@ static bool prepare_guest(struct fleet *fleet, uint64_t argument, struct guest *
 		.launched = { .ns = now_ns(), .set = true },
 	};
 	guest->launched.kvm_faults = host_counter_read(guest->seat->faults);
-	if (!fleet_make_space(fleet, &guest->space, error))
+	if (!make_space(fleet, id, &guest->space, error))
 		return false;
 	seat_take(guest->seat, guest->space);
 	start.root = ept_space_root(guest->space);

@@ -36,6 +36,7 @@ struct fleet_config {
 	enum fleet_entries entries;
 	const struct program *program;
 	bool sharing;
+	const bool *alone;	  /* by number of guest: not this one, all the same; NULL for none */
 	bool quiet;		  /* guests' text is not printed */
 	unsigned private_levels;  /* of tables that are never shared, bit n for level n */
 	unsigned share_threshold; /* of ept_config, as the next two */
@@ -219,9 +220,6 @@ void fleet_stop(struct fleet *fleet, enum guest_status status);
 
 /* The region that shows guests the whole memory file. */
 struct ept_region fleet_file_region(const struct fleet *fleet);
-
-/* A space with the fleet's regions, for a guest: a clone of the template, or one of its own. */
-bool fleet_make_space(struct fleet *fleet, struct ept_space **space, struct error *error);
 
 /*
  * Does a change of the engine's, all of its steps: on the vCPU of @seat, which stopped with a fault in

@@ -161,6 +161,37 @@ bool option_range(const char *text, const char *option, uint64_t *from, uint64_t
 				 option, text);
 }
 
+/* "FROM-UNTIL", which is in it, or one number. */
+static bool numbers_of(const char *word, uint64_t *from, uint64_t *until)
+{
+	const char *rest;
+
+	if (!digits(word, from, &rest))
+		return false;
+	*until = *from;
+	if (*rest == '-' && !digits(rest + 1, until, &rest))
+		return false;
+	return !*rest && *from <= *until;
+}
+
+bool option_numbers(const char *text, const char *option, uint64_t count, bool *chosen,
+		    struct error *error)
+{
+	const char *rest = text;
+	uint64_t from, until;
+	char word[48];
+
+	while (next_word(&rest, word, sizeof(word))) {
+		if (!numbers_of(word, &from, &until) || until >= count)
+			return error_set(error, EXIT_INPUT,
+					 "%s wants numbers of guests up to %llu, such as 0,4-7, not \"%s\"",
+					 option, (unsigned long long)count - 1, text);
+		while (from <= until)
+			chosen[from++] = true;
+	}
+	return true;
+}
+
 bool option_switch(const char *text, const char *option, bool *on, struct error *error)
 {
 	*on = strcmp(text, "on") == 0;

@@ -32,6 +32,10 @@ bool option_levels(const char *text, const char *option, unsigned top, unsigned 
 bool option_range(const char *text, const char *option, uint64_t *from, uint64_t *until,
 		  struct error *error);
 
+/* Some of the numbers below @count, such as "0,4-7": sets their places in @chosen. */
+bool option_numbers(const char *text, const char *option, uint64_t count, bool *chosen,
+		    struct error *error);
+
 /* Names of tables by level, from level 1 on. */
 extern const char *const option_level_names[];
 
