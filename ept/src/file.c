@@ -37,11 +37,16 @@ static struct file_page page_of(uint64_t place)
 	};
 }
 
+/* NULL also for pages that no file has: nothing is unusual about them. */
 static struct ept_file_chunk *chunk_of(const struct ept *ept, struct file_page page)
 {
-	const struct ept_file_state *state = &ept->file_states[page.file];
+	const struct ept_file_state *state;
 
-	if (!atomic_load_explicit(&state->special, memory_order_acquire))
+	if (page.file >= EPT_FILES)
+		return NULL;
+	state = &ept->file_states[page.file];
+	if (!atomic_load_explicit(&state->special, memory_order_acquire) ||
+	    page.page >= state->capacity)
 		return NULL;
 	return atomic_load_explicit(&state->chunks[page.page / EPT_ENTRIES], memory_order_acquire);
 }
@@ -287,10 +292,24 @@ void ept_file_write_end(struct ept *ept)
 	pthread_mutex_unlock(&ept->files_lock);
 }
 
+/* The end of what there can be of @count pages from @first on; 0 if there is no such file. */
+static uint64_t range_end(const struct ept *ept, struct file_page first, uint64_t count)
+{
+	uint64_t capacity;
+
+	if (first.file >= atomic_load(&ept->file_count))
+		return 0;
+	capacity = ept->file_states[first.file].capacity;
+	return first.page < capacity && count < capacity - first.page ? first.page + count :
+									capacity;
+}
+
 void ept_file_unwatch(struct ept *ept, struct file_page first, uint64_t count)
 {
+	uint64_t end = range_end(ept, first, count);
+
 	pthread_mutex_lock(&ept->files_lock);
-	for (uint64_t page = first.page; page < first.page + count; page++)
+	for (uint64_t page = first.page; page < end; page++)
 		ept_file_watch_set(ept, (struct file_page){ first.file, page }, false);
 	pthread_mutex_unlock(&ept->files_lock);
 }

@@ -123,7 +123,10 @@ static bool visit(struct ept_change *change, struct rmap_entry at, bool *busy)
 	return false;
 }
 
-/* All entries that the reverse map knows for the page that the pass is at; false without memory. */
+/*
+ * All entries of @level that the reverse map knows for the page that the pass is at; false without
+ * memory. There is room for each table once, but a table can map a page more often.
+ */
 static bool find_all(struct ept_change *change, unsigned level)
 {
 	struct file_page page = ept_rmap_page(change->sweep.at, level);
@@ -139,24 +142,49 @@ static bool find_all(struct ept_change *change, unsigned level)
 	return true;
 }
 
-/* Edits one table that maps the page; EPT_OK without edits when there is none left. */
-static enum ept_status edit_one(struct ept_change *change)
+static bool visit_found(struct ept_change *change, bool *busy)
 {
-	bool busy;
+	for (size_t i = 0; i < change->found.count; i++)
+		if (visit(change, found_entries(change)[i], busy))
+			return true;
+	return false;
+}
 
-	do {
+/* The same for entries that there is no memory to list: by asking each table. */
+static bool visit_tables(struct ept_change *change, unsigned level, bool *busy)
+{
+	struct file_page page = ept_rmap_page(change->sweep.at, level);
+	struct rmap_entry at = { 0 };
+
+	for (; at.table < change->ept->config.memory.table_count; at.table++)
+		for (at.index = 0; rmap_page_next(change->ept->rmap, page, &at); at.index++)
+			if (visit(change, at, busy))
+				return true;
+	return false;
+}
+
+static bool visit_any(struct ept_change *change, bool *busy)
+{
+	bool held = false;
+
+	for (unsigned level = 1; level <= EPT_LARGE_LEVEL && !held; level++)
+		held = find_all(change, level) ? visit_found(change, busy) :
+						 visit_tables(change, level, busy);
+	return held;
+}
+
+/* Edits one table that maps the page; no edits are there when none is left. */
+static void edit_one(struct ept_change *change)
+{
+	bool busy = true;
+
+	while (busy) {
 		busy = false;
-		for (unsigned level = 1; level <= EPT_LARGE_LEVEL; level++) {
-			if (!find_all(change, level))
-				return EPT_NO_MEMORY;
-			for (size_t i = 0; i < change->found.count; i++)
-				if (visit(change, found_entries(change)[i], &busy))
-					return EPT_OK;
-		}
+		if (visit_any(change, &busy))
+			return;
 		if (busy)
 			sched_yield();
-	} while (busy);
-	return EPT_OK;
+	}
 }
 
 /* The place of a page that is not to be used any more after the pass. */
@@ -190,10 +218,9 @@ static void invalidate(struct ept_change *change)
 	}
 }
 
-enum ept_status ept_sweep_step(struct ept_change *change)
+void ept_sweep_step(struct ept_change *change)
 {
 	struct ept_sweep *sweep = &change->sweep;
-	enum ept_status status;
 
 	if (sweep->stage == COPY) {
 		/* The page is where it is to be; from now on faults find it there. */
@@ -201,27 +228,19 @@ enum ept_status ept_sweep_step(struct ept_change *change)
 		sweep->stage = EDIT;
 	}
 	while (sweep->stage == EDIT && sweep->at.page < sweep->end) {
-		status = edit_one(change);
-		if (status != EPT_OK && !sweep->tables)
-			return status;
-		if (status != EPT_OK) {
-			/* What was taken away so far must not be used either. */
-			sweep->failed = status;
-			break;
-		}
+		edit_one(change);
 		if (change->edits.count) {
 			sweep->tables++;
-			return EPT_OK;
+			return;
 		}
 		sweep->at.page++;
 	}
 	if (sweep->stage == EDIT && sweep->tables) {
 		invalidate(change);
 		sweep->stage = INVALIDATE;
-		return EPT_OK;
+		return;
 	}
 	sweep->stage = 0;
-	return EPT_OK;
 }
 
 /* Ends what the pass began to watch; what was watched before stays. */
@@ -305,7 +324,7 @@ static enum ept_status begin(struct ept *ept, struct file_page first, uint64_t c
 		.first = first.page,
 		.end = first.page + count,
 	};
-	/* With room for all tables a later step needs memory only if one maps a page twice. */
+	/* Steps need no more: without room for all entries, they ask table by table (visit_tables). */
 	if (ept_change_reserve(change, EPT_ENTRIES) &&
 	    ept_list_reserve(&change->found, ept->config.memory.table_count,
 			     sizeof(struct rmap_entry)) &&
@@ -315,20 +334,14 @@ static enum ept_status begin(struct ept *ept, struct file_page first, uint64_t c
 	return ept_sweep_end(change, EPT_NO_MEMORY);
 }
 
-/* The first step of a pass that has begun. */
-static enum ept_status first_step(struct ept_change *change)
-{
-	enum ept_status status = ept_sweep_step(change);
-
-	return status == EPT_OK ? EPT_OK : ept_sweep_end(change, status);
-}
-
 enum ept_status ept_file_reclaim(struct ept *ept, struct file_page first, uint64_t count,
 				 struct ept_change *change)
 {
 	enum ept_status status = begin(ept, first, count, FORGET, change);
 
-	return status == EPT_OK ? first_step(change) : status;
+	if (status == EPT_OK)
+		ept_sweep_step(change);
+	return status;
 }
 
 enum ept_status ept_file_watch(struct ept *ept, struct file_page first, uint64_t count,
@@ -342,7 +355,8 @@ enum ept_status ept_file_watch(struct ept *ept, struct file_page first, uint64_t
 	    !ept_list_reserve(&change->watched, (count + 63) / 64, sizeof(uint64_t)))
 		return ept_sweep_end(change, EPT_NO_MEMORY);
 	watch_all(change);
-	return first_step(change);
+	ept_sweep_step(change);
+	return EPT_OK;
 }
 
 enum ept_status ept_file_harvest(struct ept *ept, struct file_page first, uint64_t count,
@@ -356,7 +370,8 @@ enum ept_status ept_file_harvest(struct ept *ept, struct file_page first, uint64
 	if (status != EPT_OK)
 		return status;
 	change->sweep.accessed = accessed;
-	return first_step(change);
+	ept_sweep_step(change);
+	return EPT_OK;
 }
 
 /* Whether a page may be moved to @to, its own place or a free one of a spare file. */

@@ -677,6 +677,35 @@ static void S10_watches_that_overlap_stay(void **state)
 	world_destroy(world);
 }
 
+/* Pages that there are not, of this file or any, are not watched, and no harm is done. */
+static void F29_pages_that_there_are_not(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, true);
+	struct guest *a = guest_with_shared(world, AT, file, false);
+	const struct file_page nowhere[] = {
+		{ file, PAGES },
+		{ file, UINT64_MAX },
+		{ file + 1, 0 },
+		{ UINT32_MAX, UINT64_MAX },
+	};
+
+	must_watch(world, file, PAGE, 1);
+	must_watch(world, file, PAGES - 1, 1);
+	for (unsigned i = 0; i < 4; i++) {
+		assert_false(ept_file_watched(world->ept, nowhere[i]));
+		ept_file_unwatch(world->ept, nowhere[i], 1);
+		ept_file_unwatch(world->ept, nowhere[i], UINT64_MAX);
+		assert_int_equal(ept_file_write_begin(world->ept, nowhere[i]), EPT_OK);
+		ept_file_write_end(world->ept);
+	}
+	assert_int_equal(guest_write(a, gpa_of(PAGE), 1), EPT_WATCHED);
+	ept_file_unwatch(world->ept, page_of(file, PAGE + 1), UINT64_MAX);
+	assert_int_equal(guest_write(a, gpa_of(PAGE), 1), EPT_WATCHED);
+	assert_false(ept_file_watched(world->ept, page_of(file, PAGES - 1)));
+	world_destroy(world);
+}
+
 /* ---- files that grow ---- */
 
 static void F28_a_file_that_grows_is_mapped_as_far_as_it_goes(void **state)
@@ -852,6 +881,7 @@ int main(void)
 		EACH_FORMAT(F29_private_writes_of_a_watched_page_are_allowed),
 		EACH_FORMAT(F29_watching_is_one_edit_for_each_table),
 		EACH_FORMAT(S10_watches_that_overlap_stay),
+		EACH_FORMAT(F29_pages_that_there_are_not),
 		EACH_FORMAT(F28_a_file_that_grows_is_mapped_as_far_as_it_goes),
 		EACH_FORMAT(F27_a_harvest_tells_what_was_accessed_since_the_last_one),
 		EACH_FORMAT(F27_a_harvest_sets_only_its_own_bits),

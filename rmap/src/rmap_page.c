@@ -224,6 +224,23 @@ size_t rmap_page_find(struct rmap *map, struct file_page page, struct rmap_entry
 	return found;
 }
 
+bool rmap_page_next(struct rmap *map, struct file_page page, struct rmap_entry *at)
+{
+	unsigned next = RMAP_ENTRIES;
+	unsigned index;
+
+	pthread_mutex_lock(&map->lock);
+	for (uint32_t node = map->spans[at->table]; node != RMAP_NONE;
+	     node = rmap_span_at(map, node)->next)
+		if (span_maps(rmap_span_at(map, node), page, &index) && index >= at->index &&
+		    index < next)
+			next = index;
+	pthread_mutex_unlock(&map->lock);
+	if (next < RMAP_ENTRIES)
+		at->index = (uint16_t)next;
+	return next < RMAP_ENTRIES;
+}
+
 unsigned rmap_page_count(struct rmap *map, uint32_t table)
 {
 	unsigned count = 0;

@@ -223,6 +223,27 @@ static void test_find_from_many_tables(void **state)
 		assert_int_equal(found[i].index, (found[i].table * 37) % RMAP_ENTRIES);
 }
 
+/* A table that maps a page by several entries, of several spans, tells them in their order. */
+static void test_next_of_a_table(void **state)
+{
+	static const uint16_t indices[] = { 3, 100, 101, 511 };
+	struct rmap *map = *state;
+	struct rmap_entry at = entry_of(4, 0);
+
+	for (unsigned i = 0; i < 4; i++)
+		assert_true(rmap_page_add(map, page_of(1, 600), entry_of(4, indices[3 - i]), 1));
+	assert_true(rmap_page_add(map, page_of(1, 600), entry_of(5, 50), 1));
+	assert_true(rmap_page_add(map, page_of(2, 600), entry_of(4, 60), 1));
+	assert_true(rmap_page_add(map, page_of(1, 601), entry_of(4, 70), 1));
+	for (unsigned i = 0; i < 4; i++, at.index++) {
+		assert_true(rmap_page_next(map, page_of(1, 600), &at));
+		assert_int_equal(at.index, indices[i]);
+	}
+	assert_false(rmap_page_next(map, page_of(1, 600), &at));
+	at = entry_of(6, 0);
+	assert_false(rmap_page_next(map, page_of(1, 600), &at));
+}
+
 /* No more than @max entries are written, and yet all are counted. */
 static void test_find_is_bounded(void **state)
 {
@@ -295,6 +316,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_copy_of_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_clear, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_find_from_many_tables, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_next_of_a_table, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_find_is_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_growth, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_far_pages, setup, teardown),

@@ -176,7 +176,7 @@ enum ept_status ept_file_move(struct ept *ept, struct file_page page, struct fil
 enum ept_status ept_file_watch(struct ept *ept, struct file_page first, uint64_t count,
 			       struct ept_change *change);
 
-/* No longer. Guests get the right to write back when they fault. */
+/* No longer. Guests get the right to write back when they fault. Pages that there are not do not matter. */
 void ept_file_unwatch(struct ept *ept, struct file_page first, uint64_t count);
 
 bool ept_file_watched(const struct ept *ept, struct file_page page);

@@ -59,6 +59,9 @@ void rmap_page_clear(struct rmap *map, uint32_t table);
  */
 size_t rmap_page_find(struct rmap *map, struct file_page page, struct rmap_entry *out, size_t max);
 
+/* The next entry of table @at->table that maps @page, from @at->index on; false if there is none. */
+bool rmap_page_next(struct rmap *map, struct file_page page, struct rmap_entry *at);
+
 /* Number of pages that @table maps, and whether its entry @at maps @page: for the checker. */
 unsigned rmap_page_count(struct rmap *map, uint32_t table);
 bool rmap_page_holds(struct rmap *map, struct file_page page, struct rmap_entry at);
