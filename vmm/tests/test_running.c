@@ -22,8 +22,10 @@
 
 #define SKIPPED 77
 
-/* How long a test goes on, and how long a guest may take to do its next step. */
-#define TEST_NS	 UINT64_C(1500000000)
+/* How long a test goes on unless S2VM_TEST_MS says otherwise: in an emulator this can be long. */
+static uint64_t test_ns = UINT64_C(1500000000);
+
+/* How long a guest may take to do its next step. */
 #define LIMIT_NS UINT64_C(20000000000)
 
 extern const unsigned char running_code[], running_code_end[];
@@ -276,7 +278,7 @@ static void T6_B1_a_guest_is_reset_while_both_write(void **state)
 	struct guest *reset = launch(world, RUNNING_WRITE);
 	struct guest *other = launch(world, RUNNING_WRITE);
 	struct guest *reader = launch(world, RUNNING_READ);
-	uint64_t end = now_ns() + TEST_NS;
+	uint64_t end = now_ns() + test_ns;
 	struct timing timing = { 0 };
 
 	(void)state;
@@ -296,7 +298,7 @@ static void B1_a_reset_is_over_when_it_returns(void **state)
 {
 	struct world *world = make_world(1, EPT_PRIVATE);
 	struct guest *guest = launch(world, RUNNING_WRITE);
-	uint64_t end = now_ns() + TEST_NS / 3;
+	uint64_t end = now_ns() + test_ns / 3;
 
 	(void)state;
 	while (now_ns() < end) {
@@ -501,7 +503,7 @@ static void F22_T6_no_sharer_sees_where_a_page_was(void **state)
 	struct guest *spins = launch(world, RUNNING_SPIN);
 	struct guest *reads = launch(world, RUNNING_READ);
 	struct guest *never_ran = prepare(world, RUNNING_REPORT);
-	uint64_t end = now_ns() + TEST_NS;
+	uint64_t end = now_ns() + test_ns;
 	struct timing timing = { 0 };
 
 	(void)state;
@@ -522,7 +524,7 @@ static void F27_T6_pages_are_reclaimed_from_readers_and_writers(void **state)
 	struct world *world = make_world(3, EPT_PRIVATE);
 	struct guest *reader = launch(world, RUNNING_READ);
 	struct guest *writers[] = { launch(world, RUNNING_WRITE), launch(world, RUNNING_WRITE) };
-	uint64_t end = now_ns() + TEST_NS;
+	uint64_t end = now_ns() + test_ns;
 	struct timing page = { 0 }, all = { 0 };
 
 	(void)state;
@@ -633,7 +635,7 @@ static void T6_F22_all_at_once(void **state)
 	struct guest *guests[] = { launch(world, RUNNING_WRITE), launch(world, RUNNING_WRITE),
 				   launch(world, RUNNING_READ) };
 	struct operator operator = {
-		.world = world, .guest = guests[0], .end = now_ns() + TEST_NS };
+		.world = world, .guest = guests[0], .end = now_ns() + test_ns };
 	struct timing timing = { 0 };
 	pthread_t thread;
 
@@ -655,7 +657,7 @@ static void B5_a_fleet_is_checked_while_another_thread_works_on_it(void **state)
 {
 	struct world *world = make_world(2, EPT_PRIVATE);
 	struct operator operator = {
-		.world = world, .guest = launch(world, RUNNING_WRITE), .end = now_ns() + TEST_NS };
+		.world = world, .guest = launch(world, RUNNING_WRITE), .end = now_ns() + test_ns };
 	struct timing timing = { 0 };
 	pthread_t thread;
 
@@ -772,7 +774,7 @@ static void F29_T7_who_watches_is_told_before_a_write(void **state)
 				     .lock = PTHREAD_MUTEX_INITIALIZER };
 	struct world *world = watching.world;
 	struct timing timing = { 0 };
-	uint64_t end = now_ns() + TEST_NS;
+	uint64_t end = now_ns() + test_ns;
 	unsigned rounds = 0;
 
 	(void)state;
@@ -882,8 +884,11 @@ int main(int argc, char **argv)
 		cmocka_unit_test(S10_what_cannot_be_done_is_refused_and_changes_nothing),
 	};
 	struct host host = { .fd = -1 };
+	const char *ms = getenv("S2VM_TEST_MS");
 	struct error error;
 
+	if (ms)
+		test_ns = strtoull(ms, NULL, 10) * 1000000;
 	if (!host_open(&host, &error)) {
 		print_message("SKIP: %s\n", error.text);
 		return SKIPPED;
