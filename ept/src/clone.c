@@ -79,6 +79,15 @@ enum ept_status ept_space_clone(struct ept_space *parent, struct ept_space **out
 	return EPT_OK;
 }
 
+/* The space has @parent to go back to instead of the one that it had. */
+static void set_parent(struct ept_space *space, struct ept_space *parent)
+{
+	struct ept_space *before = space->parent;
+
+	space->parent = parent;
+	ept_space_put(before);
+}
+
 enum ept_status ept_space_freeze(struct ept_space *space, struct ept_change *change)
 {
 	enum ept_status status;
@@ -91,6 +100,8 @@ enum ept_status ept_space_freeze(struct ept_space *space, struct ept_change *cha
 	if (status != EPT_OK)
 		return ept_change_abort(change, status);
 	space->frozen = true;
+	/* It goes back no more, so its parent may end. */
+	set_parent(space, NULL);
 	return EPT_OK;
 }
 
@@ -112,12 +123,11 @@ enum ept_status ept_space_snapshot(struct ept_space *space, struct ept_space **f
 		ept_space_discard(parent);
 		return ept_change_abort(change, status);
 	}
-	/* It takes the place of the space among its ancestors. */
+	/* It needs no parent, as it never goes back: chains of snapshots do not hold on to the older ones. */
 	parent->frozen = true;
-	parent->parent = space->parent;
-	space->parent = parent;
 	atomic_store(&parent->references, 2);
 	ept_space_publish(parent);
+	set_parent(space, parent);
 	*frozen = parent;
 	return EPT_OK;
 }
@@ -148,9 +158,9 @@ enum ept_status ept_space_reset(struct ept_space *space, struct ept_change *chan
 
 	pthread_mutex_lock(&space->lock);
 	ept_change_begin(change, space->ept, space);
-	parent = space->parent; /* A snapshot puts another one in between. */
-	if (!parent || space->frozen)
-		return ept_change_abort(change, parent ? EPT_FROZEN : EPT_NO_PARENT);
+	parent = space->parent; /* A snapshot puts another one in its place, freezing takes it. */
+	if (!parent)
+		return ept_change_abort(change, EPT_NO_PARENT);
 	pthread_mutex_lock(&parent->lock);
 	status = reset_root(change);
 	/* Regions last: they have no undo, and their copy fails without having changed any. */

@@ -400,6 +400,45 @@ static void B2_snapshots_of_snapshots(void **state)
 	world_destroy(world);
 }
 
+/*
+ * A guest that is frozen again and again leaves nothing of the older ones when they are dropped
+ * (clone.c: set_parent), and one that is frozen for good nothing of its parent.
+ */
+static void B2_snapshots_that_are_dropped_leave_nothing(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, false);
+	struct guest *a = guest_with(world, file);
+	struct guest *before = NULL;
+	struct ept_usage first, usage;
+
+	for (unsigned i = 0; i < 50; i++) {
+		struct guest *frozen;
+
+		guest_must_write(a, AT, i);
+		frozen = must_snapshot(a);
+		if (before)
+			guest_destroy(before);
+		before = frozen;
+		guest_must_write(a, AT, ~0u - i);
+		world_scrub_all(world);
+		ept_usage(world->ept, &usage);
+		if (i == 0)
+			first = usage;
+		assert_memory_equal(usage.tables, first.tables, sizeof(first.tables));
+		assert_int_equal(usage.pages, first.pages);
+	}
+	assert_int_equal(guest_reset(a), EPT_OK);
+	guest_must_read(a, AT, 49);
+	guest_must_write(a, AT, 50);
+	assert_int_equal(guest_freeze(a), EPT_OK);
+	guest_destroy(before);
+	world_scrub_all(world);
+	ept_usage(world->ept, &usage);
+	assert_true(usage.tables[EPT_ROOT_LEVEL] < first.tables[EPT_ROOT_LEVEL]);
+	world_destroy(world);
+}
+
 /* Each goes back to the last one; the ends of spaces may come in any order. */
 static void B2_the_ends_come_in_any_order(void **state)
 {
@@ -501,6 +540,7 @@ int main(void)
 		EACH_FORMAT(B2_a_snapshot_is_what_the_guest_was_at_that_moment),
 		EACH_FORMAT(B2_a_snapshot_costs_an_edit_for_each_entry_of_the_root),
 		EACH_FORMAT(B2_snapshots_of_snapshots),
+		EACH_FORMAT(B2_snapshots_that_are_dropped_leave_nothing),
 		EACH_FORMAT(B2_the_ends_come_in_any_order),
 		EACH_FORMAT(B2_clones_of_clones_of_snapshots),
 		EACH_FORMAT(B2_snapshots_that_are_refused),
