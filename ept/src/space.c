@@ -18,6 +18,7 @@ static bool config_valid(const struct ept_config *config)
 	const struct ept_memory *memory = &config->memory;
 
 	return config->format && memory->tables && memory->table_count &&
+	       memory->table_count <= EPT_TABLES_MAX &&
 	       config->root_entry_index < EPT_ENTRIES &&
 	       memory->tables_at.v % EPT_PAGE_BYTES == 0 && memory->tables_at.v < EPT_FPA_END &&
 	       memory->pages_at.v % EPT_PAGE_BYTES == 0 && memory->pages_at.v < EPT_FPA_END &&

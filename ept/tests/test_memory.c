@@ -761,6 +761,22 @@ static void S10_creation_fails(void **state)
 	memset(memory, 0, sizeof(memory));
 }
 
+/* With this many a count of 32 bits could run over (space.c: config_valid). */
+static void S1_more_tables_than_can_be_counted_are_refused(void **state)
+{
+	static uint64_t memory[EPT_ENTRIES] __attribute__((aligned(EPT_PAGE_BYTES)));
+	const struct ept_config config = {
+		.format = *state,
+		.memory = { .tables = memory,
+			    .tables_at = { 0 },
+			    .table_count = EPT_TABLES_MAX + 1,
+			    .pages_at = { 256 * GIB1 },
+			    .page_count = 8 },
+	};
+
+	assert_null(ept_create(&config));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -768,6 +784,7 @@ int main(void)
 		EACH_FORMAT(S10_tables_run_out),
 		EACH_FORMAT(S10_pages_run_out),
 		EACH_FORMAT(S10_creation_fails),
+		EACH_FORMAT(S1_more_tables_than_can_be_counted_are_refused),
 	};
 
 	return cmocka_run_group_tests_name("ept.memory", tests, NULL, NULL);

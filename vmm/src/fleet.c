@@ -80,7 +80,8 @@ static bool create_memory(struct fleet *fleet, struct error *error)
 {
 	const struct fleet_config *config = &fleet->config;
 	uint64_t spaces = config->guests + 1ul + config->snapshots;
-	uint64_t tables = spaces * tables_for_guest(config);
+	uint64_t wanted = spaces * tables_for_guest(config);
+	uint64_t tables = wanted < EPT_TABLES_MAX ? wanted : EPT_TABLES_MAX;
 	uint64_t gate_pages = gate_memory_pages(config->guests + 1ul, tables * EPT_PAGE_BYTES);
 
 	if (!memory_create(&fleet->memory, &fleet->host, fleet->vm, gate_pages, tables,

@@ -42,6 +42,12 @@ struct ept_region {
 	bool large;
 };
 
+/*
+ * At most so many tables, 16 GiB of them: with 512 entries each they cannot hold as many references to a
+ * table or page as a count of 32 bits can.
+ */
+#define EPT_TABLES_MAX (UINT32_C(1) << 22)
+
 /* The fleet-physical memory that the engine hands out. Both lie within the fleet's one VM. */
 struct ept_memory {
 	void *tables;	     /* where the caller sees the table pages; zero at first */
