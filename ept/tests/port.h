@@ -49,13 +49,12 @@ struct port_file {
 	struct page *pages; /* NULL for a file that is not writable: its words are computed */
 };
 
-/* A translation as a vCPU caches it, with the entries that the walk went through, by level. */
+/* A translation as a vCPU caches it. */
 struct translation {
 	bool valid;
 	struct gpa gpa;
 	struct fpa page;
 	unsigned rights;
-	struct fpa entries[EPT_ROOT_LEVEL + 1];
 };
 
 /* What the last operation asked for. */
