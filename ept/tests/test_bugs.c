@@ -563,6 +563,33 @@ static void contract_3_a_reused_table_shows_nothing_old(void **state)
 	world_destroy(world);
 }
 
+/*
+ * index.c, ept_index_get(): a table is found before its maker has finished, who then gives up. It
+ * is in use by then, so a pass must not wait for its maker, and KVM must forget it in the end.
+ */
+static void contract_3_a_table_that_only_its_finder_keeps(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, false);
+	struct guest *a = guest_with(world, AT, MIB2, file, RX);
+	struct guest *b = guest_with(world, AT, MIB2, file, RX);
+	struct ept_change change = {0};
+	struct tally tally;
+
+	assert_int_equal(ept_space_fault(a->space, (struct gpa){AT}, EPT_READ, &change), EPT_OK);
+	assert_int_equal(fault_in_other_thread(b, AT, EPT_READ), EPT_OK);
+	ept_change_cancel(&change);
+	ept_change_free(&change);
+	assert_int_equal(usage_of(world).tables[1], 1);
+	guest_must_read(b, AT, world_stamp(file, 0, 0));
+	assert_int_equal(world_reclaim(world, (struct file_page){file, 0}, 1, &tally), EPT_OK);
+	assert_int_equal(tally.gate_edits, 1);
+	guest_destroy(b);
+	/* Its root, PDPT, PD, and the table. */
+	assert_int_equal(usage_of(world).tables_quarantined, 4);
+	world_destroy(world);
+}
+
 /* Every entry of every table: none grants write to a page of a file opened for private use. */
 static void S9_private_files_are_never_written(void **state)
 {
@@ -609,6 +636,7 @@ int main(void)
 		EACH_FORMAT(Hafnium_b7325779_invalidation_covers_what_was_replaced),
 		EACH_FORMAT(Hafnium_d9238ecc_nothing_is_mapped_over_something),
 		EACH_FORMAT(contract_3_a_reused_table_shows_nothing_old),
+		EACH_FORMAT(contract_3_a_table_that_only_its_finder_keeps),
 		EACH_FORMAT(S9_private_files_are_never_written),
 	};
 

@@ -526,6 +526,49 @@ static void S10_a_reset_that_finds_no_table_leaves_the_regions(void **state)
 	world_destroy(world);
 }
 
+/*
+ * change.c, settle_held(): a table that was made by a read could be restored from its region until
+ * the write, and no longer; new rights must not drop it.
+ */
+static void F17_what_was_read_and_then_written_stays(void **state)
+{
+	struct guest *a = guest_in_world(state);
+
+	guest_must_read(a, AT, world_stamp(the_file, 0, 0));
+	guest_must_write(a, AT, 1);
+	assert_int_equal(guest_protect(a, AT, MIB2, RX), EPT_OK);
+	guest_must_read(a, AT, 1);
+	world_destroy(a->world);
+}
+
+/*
+ * own.c, copy_alone(): a clone that is not to share has tables of its own, and the pages are
+ * shared. The parent's entries still grant writing to them when its path does again.
+ */
+static void F12_a_clone_that_shares_no_table_shares_pages(void **state)
+{
+	struct world_options options = world_defaults(*state);
+	struct guest *a, *b;
+	struct world *world;
+
+	options.share_from = 1;
+	world = world_create(&options);
+	the_file = world_file(world, PAGES, false);
+	a = guest_create(world, 0, true);
+	guest_must_map(a, AT, MIB2, the_file, 0, RWX);
+	guest_must_write(a, AT, 1);
+	guest_must_write(a, AT + KIB4, 2);
+	b = guest_must_clone(a);
+	for (unsigned level = 1; level <= EPT_ROOT_LEVEL; level++)
+		assert_false(same_table(a, b, AT, level));
+	assert_int_equal(space_usage_of(a).pages_shared, 2);
+	guest_must_write(a, AT, 3);
+	guest_must_write(a, AT + KIB4, 4);
+	guest_must_read(b, AT, 1);
+	guest_must_read(b, AT + KIB4, 2);
+	world_destroy(world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -550,6 +593,8 @@ int main(void)
 		EACH_FORMAT(F22_a_copied_table_is_seen_by_all_vcpus),
 		EACH_FORMAT(S2_new_rights_do_not_make_a_shared_page_writable),
 		EACH_FORMAT(S10_a_reset_that_finds_no_table_leaves_the_regions),
+		EACH_FORMAT(F17_what_was_read_and_then_written_stays),
+		EACH_FORMAT(F12_a_clone_that_shares_no_table_shares_pages),
 	};
 
 	return cmocka_run_group_tests_name("ept.clone", tests, NULL, NULL);

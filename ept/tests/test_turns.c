@@ -39,16 +39,17 @@ static struct ept_counters counters_of(struct world *world)
 /* ---- any two operations ---- */
 
 enum scene_kind {
-	EMPTY,	       /* two guests that map the same and have not touched it */
-	INDEX,	       /* two guests that found the same tables */
-	CLONE,	       /* a guest and its clone */
-	FROZEN,	       /* two clones of a frozen guest */
-	PARTING,       /* the same, after both wrote near the page */
-	BY_2_MIB,      /* as INDEX, by entries of 2 MiB */
-	EMPTY_BY_2_MIB /* as EMPTY, by entries of 2 MiB */
+	EMPTY,		/* two guests that map the same and have not touched it */
+	INDEX,		/* two guests that found the same tables */
+	CLONE,		/* a guest and its clone */
+	FROZEN,		/* two clones of a frozen guest */
+	PARTING,	/* the same, after both wrote near the page */
+	BY_2_MIB,	/* as INDEX, by entries of 2 MiB */
+	EMPTY_BY_2_MIB, /* as EMPTY, by entries of 2 MiB */
+	HOLES		/* as INDEX, with pages that were reclaimed */
 };
 
-#define SCENES (EMPTY_BY_2_MIB + 1)
+#define SCENES (HOLES + 1)
 
 enum operation {
 	READ,
@@ -71,8 +72,8 @@ enum operation {
 
 #define OPERATIONS (MOVE_PAGE + 1)
 
-static const char *const scene_names[SCENES] = {"EMPTY",   "INDEX",    "CLONE",		"FROZEN",
-						"PARTING", "BY_2_MIB", "EMPTY_BY_2_MIB"};
+static const char *const scene_names[SCENES] = {"EMPTY",   "INDEX",    "CLONE",		 "FROZEN",
+						"PARTING", "BY_2_MIB", "EMPTY_BY_2_MIB", "HOLES"};
 
 static const char *const operation_names[OPERATIONS] = {
 	"READ",	   "WRITE",    "WRITE_BESIDE", "WRITE_THROUGH", "UNMAP",   "PROTECT",
@@ -151,7 +152,7 @@ static void guests_of_scene(struct scene *scene)
 	}
 	if (!second)
 		second = guest_of_scene(scene);
-	if (scene->kind == INDEX || scene->kind == BY_2_MIB) {
+	if (scene->kind == INDEX || scene->kind == BY_2_MIB || scene->kind == HOLES) {
 		guest_must_read(second, GPA, world_stamp(scene->file, PAGE, 0));
 		guest_must_write(second, THROUGH, TEMPLATE);
 	}
@@ -198,6 +199,10 @@ static void scene_create(struct scene *scene, const void *format)
 				 EPT_OK);
 	guests_of_scene(scene);
 	make_old(scene);
+	if (scene->kind == HOLES)
+		assert_int_equal(world_reclaim(scene->world, (struct file_page){scene->file, 0},
+					       NEAR, &tally),
+				 EPT_OK);
 	for (unsigned i = 0; i < 2; i++) {
 		scene->actors[i].scene = scene;
 		scene->actors[i].gpa = GPA;
@@ -281,6 +286,7 @@ static void act(void *argument)
 	struct actor *actor = argument;
 	struct scene *scene = actor->scene;
 	const struct file_page page = {scene->file, 0};
+	const struct file_page through = {scene->through, 0};
 	uint64_t accessed[1] = {0};
 	struct tally tally;
 
@@ -325,6 +331,7 @@ static void act(void *argument)
 		break;
 	case RECLAIM:
 		expect(actor, world_reclaim(scene->world, page, NEAR, &tally), EPT_OK);
+		expect(actor, world_reclaim(scene->world, through, 1, &tally), EPT_OK);
 		break;
 	case HARVEST:
 		expect(actor, world_harvest(scene->world, page, NEAR, accessed, &tally), EPT_OK);
@@ -603,6 +610,62 @@ static void CVE_2025_38085_walks_wait_for_who_takes_tables_away(void **state)
 	}
 }
 
+/*
+ * fault.c, entry_or_hold() and write_shared_leaf(): what was seen of an entry before the table was
+ * locked is looked at again, for others of those who share the table may have filled it, and a pass
+ * may have taken it away.
+ */
+static void F21_an_entry_is_looked_at_again_with_the_table_locked(void **state)
+{
+	run_points(*state, HOLES, READ, READ, 1);
+	run_points(*state, HOLES, WRITE, READ, 1);
+	run_points(*state, INDEX, WRITE_THROUGH, WRITE_THROUGH, 1);
+	run_points(*state, INDEX, WRITE_THROUGH, RECLAIM, 1);
+}
+
+static void harvest_of_pair(void *argument)
+{
+	struct pair *pair = argument;
+	uint64_t accessed[1] = {0};
+	struct tally tally;
+
+	if (world_harvest(pair->world, (struct file_page){pair->file, 0}, NEAR, accessed, &tally))
+		port_fail(pair->world, "a harvest failed");
+}
+
+static void read_of_clone(void *argument)
+{
+	struct pair *pair = argument;
+
+	guest_must_read(pair->clone, AT, world_stamp(pair->file, 0, 0));
+}
+
+/* index.c, ept_index_get(): a table whose lock is taken at the moment is waited for. */
+static void F13_a_table_is_found_though_it_is_locked(void **state)
+{
+	struct turns turns = {.reached = true};
+
+	for (turns.point = 1; turns.reached; turns.point++) {
+		struct pair pair = {.world = world_of(*state)};
+
+		pair.file = world_file(pair.world, PAGES, false);
+		pair.guest = guest_create(pair.world, 0, true);
+		pair.clone = guest_create(pair.world, 0, true);
+		guest_must_map(pair.guest, AT, BYTES, pair.file, 0, RWX);
+		guest_must_map(pair.clone, AT, BYTES, pair.file, 0, RWX);
+		guest_must_read(pair.guest, AT, world_stamp(pair.file, 0, 0));
+		turns.world = pair.world;
+		turns.first = harvest_of_pair;
+		turns.second = read_of_clone;
+		turns.arguments[0] = &pair;
+		turns.arguments[1] = &pair;
+		turns_run(&turns);
+		assert_int_equal(guest_table(pair.guest, AT, 1).v,
+				 guest_table(pair.clone, AT, 1).v);
+		world_destroy(pair.world);
+	}
+}
+
 /* The page that all write to lost the right to write when it was watched before. */
 struct watched {
 	struct world *world;
@@ -702,6 +765,8 @@ int main(void)
 		EACH_FORMAT(CVE_2025_38085_walks_wait_for_who_takes_tables_away),
 		EACH_FORMAT(F29_a_write_fault_looks_again_with_the_table_locked),
 		EACH_FORMAT(F29_the_first_write_fault_tells),
+		EACH_FORMAT(F21_an_entry_is_looked_at_again_with_the_table_locked),
+		EACH_FORMAT(F13_a_table_is_found_though_it_is_locked),
 	};
 
 	return cmocka_run_group_tests_name("ept.turns", tests, NULL, NULL);

@@ -22,6 +22,8 @@ static _Thread_local enum who me = NOBODY;
 
 int __real_pthread_mutex_lock(pthread_mutex_t *mutex);
 int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex);
+int __real_pthread_rwlock_wrlock(pthread_rwlock_t *lock);
+int __wrap_pthread_rwlock_wrlock(pthread_rwlock_t *lock);
 int __real_sched_yield(void);
 int __wrap_sched_yield(void);
 
@@ -68,6 +70,16 @@ int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex)
 	while (pthread_mutex_trylock(mutex))
 		give_turn();
 	return 0;
+}
+
+/* The port takes it before a change is stored, and nobody keeps it while he gives his turn away. */
+int __wrap_pthread_rwlock_wrlock(pthread_rwlock_t *lock)
+{
+	if (me != NOBODY && is_point(NULL)) {
+		play.turns->reached = true;
+		give_turn();
+	}
+	return __real_pthread_rwlock_wrlock(lock);
 }
 
 int __wrap_sched_yield(void)
