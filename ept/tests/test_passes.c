@@ -228,6 +228,8 @@ static void F27_a_table_across_2_mib_of_the_file(void **state)
 	guest_must_map(a, AT, MIB2, file, EPT_ENTRIES / 2, RW);
 	guest_must_read(a, AT, world_stamp(file, EPT_ENTRIES / 2, 0));
 	guest_must_read(a, AT + MIB2 / 2 + PAGE * KIB4, world_stamp(file, page.page, 0));
+	assert_int_equal(ept_entry_target(*state, guest_entry(a, AT + MIB2 / 2 + PAGE * KIB4, 1)).v,
+			 world_file_page(world, file, page.page).v);
 	assert_int_equal(guest_table(a, AT, 1).v, guest_table(a, AT + MIB2 - KIB4, 1).v);
 	world_destroy(world);
 }

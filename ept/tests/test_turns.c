@@ -610,6 +610,20 @@ static void CVE_2025_38085_walks_wait_for_who_takes_tables_away(void **state)
 	}
 }
 
+static void read_beside_of_guest(void *argument)
+{
+	struct pair *pair = argument;
+
+	guest_must_read(pair->guest, AT + MIB2, world_stamp(pair->file, EPT_ENTRIES, 0));
+}
+
+static void read_beside_of_clone(void *argument)
+{
+	struct pair *pair = argument;
+
+	guest_must_read(pair->clone, AT + MIB2, world_stamp(pair->file, EPT_ENTRIES, 0));
+}
+
 /*
  * fault.c, entry_or_hold() and write_shared_leaf(): what was seen of an entry before the table was
  * locked is looked at again, for others of those who share the table may have filled it, and a pass
@@ -617,10 +631,23 @@ static void CVE_2025_38085_walks_wait_for_who_takes_tables_away(void **state)
  */
 static void F21_an_entry_is_looked_at_again_with_the_table_locked(void **state)
 {
+	struct turns turns = {.reached = true};
+
 	run_points(*state, HOLES, READ, READ, 1);
 	run_points(*state, HOLES, WRITE, READ, 1);
 	run_points(*state, INDEX, WRITE_THROUGH, WRITE_THROUGH, 1);
 	run_points(*state, INDEX, WRITE_THROUGH, RECLAIM, 1);
+	for (turns.point = 1; turns.reached; turns.point++) {
+		struct pair pair = pair_at(*state, EPT_ROOT_LEVEL);
+
+		turns.world = pair.world;
+		turns.first = read_beside_of_guest;
+		turns.second = read_beside_of_clone;
+		turns.arguments[0] = &pair;
+		turns.arguments[1] = &pair;
+		turns_run(&turns);
+		world_destroy(pair.world);
+	}
 }
 
 static void harvest_of_pair(void *argument)
