@@ -56,7 +56,8 @@ static uint64_t leaf_gpa(const struct place *place)
 
 /* S9 and S5 for a leaf that maps a memory file's page. It may not grant write on any path. */
 static void check_file_leaf(struct check *check, const struct place *place,
-			    const struct ept_region *region, struct file_page page, bool writable)
+			    const struct ept_region *region, struct file_page page, struct fpa at,
+			    bool writable)
 {
 	struct gpa gpa = { leaf_gpa(place) };
 	struct file_page expected = ept_region_page(region, gpa);
@@ -68,6 +69,9 @@ static void check_file_leaf(struct check *check, const struct place *place,
 	if (page.file != expected.file || page.page != expected.page)
 		violation(check, "S5: gpa %#lx maps page %lu of file %u, its region shows page %lu of file %u",
 			  gpa.v, page.page, page.file, expected.page, expected.file);
+	if (ept_file_page_at(check->ept, page).v != at.v)
+		violation(check, "S5: gpa %#lx maps page %lu of file %u where it does not lie any more",
+			  gpa.v, page.page, page.file);
 	if (writable && ept_file_watched(check->ept, page))
 		violation(check, "F29: gpa %#lx may write to page %lu of file %u, which is watched",
 			  gpa.v, page.page, page.file);
@@ -114,7 +118,7 @@ static void check_leaf(struct check *check, const struct ept_space *space,
 	if (ept_page_is_private(ept, target))
 		check_private_leaf(check, place, region, ept_page_number(ept, target), writable);
 	else if (ept_file_page_of(ept, target, &page))
-		check_file_leaf(check, place, region, page, rights & EPT_WRITE);
+		check_file_leaf(check, place, region, page, target, rights & EPT_WRITE);
 }
 
 /* S3, S4 and S7 for a leaf entry, once for each table. */

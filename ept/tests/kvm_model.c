@@ -98,29 +98,6 @@ static unsigned next_used(const struct shadow *shadow, unsigned from)
 	for (unsigned index = next_used(shadow, 0); index < EPT_ENTRIES;                           \
 	     index = next_used(shadow, index + 1))
 
-static bool went_through(const struct translation *cached, struct fpa entry)
-{
-	for (unsigned level = 1; level <= EPT_ROOT_LEVEL; level++)
-		if (cached->entries[level].v == entry.v)
-			return true;
-	return false;
-}
-
-/* A flush of one entry's translations, on all vCPUs of all guests. */
-static void tlb_drop_entry(struct kvm_model *kvm, struct fpa entry)
-{
-	for (unsigned g = 0; g < PORT_GUESTS; g++) {
-		struct guest *guest = kvm->world->guests[g];
-
-		for (unsigned i = 0; guest && i < PORT_VCPUS * PORT_TLB; i++) {
-			struct translation *cached = &guest->tlbs[i / PORT_TLB][i % PORT_TLB];
-
-			if (cached->valid && went_through(cached, entry))
-				cached->valid = false;
-		}
-	}
-}
-
 /* Looks again at a table of level 1: what memory no longer says goes. */
 static void shadow_sync(struct kvm_model *kvm, struct shadow *shadow)
 {
@@ -128,10 +105,8 @@ static void shadow_sync(struct kvm_model *kvm, struct shadow *shadow)
 	{
 		struct fpa entry = entry_of(shadow->table, index);
 
-		if (world_load(kvm->world, entry) == shadow->entries[index])
-			continue;
-		entry_set(shadow, index, 0);
-		tlb_drop_entry(kvm, entry);
+		if (world_load(kvm->world, entry) != shadow->entries[index])
+			entry_set(shadow, index, 0);
 	}
 	shadow->unsync = false;
 }
@@ -189,7 +164,6 @@ static bool hardware_walk(struct kvm_model *kvm, struct guest *guest, struct tra
 		unsigned index = ept_entry_index(out->gpa, shadow->level);
 		uint64_t entry = shadow->entries[index];
 
-		out->entries[shadow->level] = entry_of(shadow->table, index);
 		if (!entry)
 			return false;
 		if (is_leaf(kvm, shadow, entry)) {
@@ -255,8 +229,6 @@ static void fetch(struct kvm_model *kvm, struct guest *guest, struct gpa gpa,
 	while (shadow->level > walk->level)
 		shadow = shadow_link(kvm, shadow, ept_entry_index(gpa, shadow->level));
 	index = ept_entry_index(gpa, walk->level);
-	if (shadow->entries[index])
-		tlb_drop_entry(kvm, entry_of(shadow->table, index));
 	entry_set(shadow, index, leaf_accessed(kvm, walk->entries[walk->level]));
 }
 
@@ -304,12 +276,10 @@ void kvm_stored(struct kvm_model *kvm, struct fpa entry, enum ept_edit_by by)
 
 		if (!shadow)
 			continue;
-		if (shadow->level == 1) {
+		if (shadow->level == 1)
 			shadow->unsync = true;
-			continue;
-		}
-		entry_set(shadow, index, 0);
-		tlb_drop_entry(kvm, entry);
+		else
+			entry_set(shadow, index, 0);
 	}
 }
 

@@ -5,11 +5,13 @@
  * - A shadow page for each (table, level, writable path), shared by all spaces that reach the
  *   table. It is filled entry by entry when a guest's access faults, and then used without a look
  *   at memory.
- * - A store of the gate to an upper entry drops that entry's shadow and every cached translation
- *   that went through it. A store to a leaf entry drops nothing: it leaves the shadow out of sync,
- *   until a vCPU passes its gate or the table is linked anew.
+ * - A store of the gate to an upper entry drops that entry's shadow. A store to a leaf entry drops
+ *   nothing: it leaves the shadow out of sync, until a vCPU passes its gate or the table is linked
+ *   anew.
  * - A store that is not the gate's is not noticed at all.
- * - A TLB for each vCPU, tagged by space.
+ * - A TLB for each vCPU, tagged by space. Only what a change asks for empties it. KVM does so more
+ *   often: it also flushes when the gate stores to an upper entry. The engine must not rely on it,
+ *   for where hardware walks the tables itself nobody flushes but who is told to.
  * - An access that makes KVM fetch a leaf entry is noted in the entry.
  *
  * So a missing gate store, a missing invalidation, or a table reused without a scrub lets a guest

@@ -91,6 +91,7 @@ struct world *world_create(const struct world_options *options)
 	world->page_count = options->pages;
 	world->tables = aligned_alloc(EPT_PAGE_BYTES, (size_t)options->tables * EPT_PAGE_BYTES);
 	memset(world->tables, 0, (size_t)options->tables * EPT_PAGE_BYTES);
+	world->edited = calloc((size_t)options->tables * EPT_ENTRIES, sizeof(*world->edited));
 	world->pages = pages_create(options->pages);
 	world->check_every = options->threads ? 0 : 1;
 	pthread_rwlock_init(&world->running, NULL);
@@ -130,6 +131,7 @@ void world_destroy(struct world *world)
 	pthread_rwlock_destroy(&world->running);
 	pthread_mutex_destroy(&world->guests_lock);
 	free(world->pages);
+	free(world->edited);
 	free(world->tables);
 	free(world);
 }
@@ -358,23 +360,28 @@ static void commit_copy(struct world *world, const struct ept_copy *copy)
 }
 
 /* What an edit at @edits[@at] replaces, if the edits before it were not there. */
-static uint64_t before_change(struct world *world, const struct ept_edit *edits, size_t at)
+static uint64_t before_change(struct world *world, const struct ept_edit *edits, size_t at,
+			      uint32_t commit)
 {
-	for (size_t i = 0; i < at; i++)
+	uint32_t *last = &world->edited[(edits[at].entry.v - TABLES_AT) / sizeof(uint64_t)];
+
+	for (size_t i = 0; *last == commit && i < at; i++)
 		if (edits[i].entry.v == edits[at].entry.v)
 			return edits[i].old;
+	*last = commit;
 	return world_load(world, edits[at].entry);
 }
 
 /* What an edit says of the memory that it replaces must be so. */
-static void commit_edit(struct world *world, const struct ept_edit *edits, size_t at)
+static void commit_edit(struct world *world, const struct ept_edit *edits, size_t at,
+			uint32_t commit)
 {
 	const struct ept_edit *edit = &edits[at];
 	uint64_t found;
 
 	if (!world_is_table(world, edit->entry) || edit->entry.v % sizeof(uint64_t))
 		port_fail(world, "an edit at %#llx", (unsigned long long)edit->entry.v);
-	found = before_change(world, edits, at);
+	found = before_change(world, edits, at, commit);
 	if (found != edit->old)
 		port_fail(world, "an edit of %#llx expects %#llx, memory has %#llx",
 			  (unsigned long long)edit->entry.v, (unsigned long long)edit->old,
@@ -438,6 +445,8 @@ static void commit_invalidation(struct world *world, const struct ept_invalidati
 
 static void commit_edits(struct world *world, const struct ept_change *change, struct tally *tally)
 {
+	uint32_t commit = __atomic_add_fetch(&world->commits, 1, __ATOMIC_RELAXED);
+
 	for (size_t i = 0; i < change->edits.count; i++) {
 		const struct ept_edit *edits = ept_change_edits(change);
 		bool by_gate = edits[i].by == EPT_EDIT_GATE;
@@ -447,7 +456,7 @@ static void commit_edits(struct world *world, const struct ept_change *change, s
 		/* A gate's store takes effect for all vCPUs at once: none is within an access. */
 		if (by_gate)
 			pthread_rwlock_wrlock(&world->running);
-		commit_edit(world, edits, i);
+		commit_edit(world, edits, i, commit);
 		if (by_gate)
 			pthread_rwlock_unlock(&world->running);
 	}

@@ -49,13 +49,12 @@ struct port_file {
 	struct page *pages; /* NULL for a file that is not writable: its words are computed */
 };
 
-/* A translation as a vCPU caches it, with the entries that the walk went through, by level. */
+/* A translation as a vCPU caches it. */
 struct translation {
 	bool valid;
 	struct gpa gpa;
 	struct fpa page;
 	unsigned rights;
-	struct fpa entries[EPT_ROOT_LEVEL + 1];
 };
 
 /* What the last operation asked for. */
@@ -93,6 +92,8 @@ struct world {
 	struct ept *ept;
 	uint64_t *tables;
 	uint32_t table_count;
+	uint32_t *edited; /* for each entry, which commit stored to it last */
+	uint32_t commits;
 	struct page *pages;
 	uint32_t page_count;
 	struct port_file files[PORT_FILES];
@@ -101,7 +102,7 @@ struct world {
 	struct kvm_model *kvm; /* NULL if several threads use the world */
 	unsigned check_every;  /* operations between two runs of the checker; 0 for never */
 	unsigned operations;
-	bool exits; /* a failure ends the process at once, not a test */
+	bool exits;		       /* a failure ends the process at once, not a test */
 	const char *(*describe)(void); /* what to print with a failure, or NULL */
 	/* Read-locked while a guest accesses memory, write-locked while all vCPUs are stopped. */
 	pthread_rwlock_t running;

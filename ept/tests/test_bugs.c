@@ -191,6 +191,42 @@ static void CVE_2026_23100_all_agree_on_what_is_shared(void **state)
 }
 
 /*
+ * The same for each table below the root: it was used by two guests, and one of them has ended. The
+ * other has tables of its own above it, and everything else is its own too.
+ */
+static void CVE_2026_23100_all_agree_on_lower_tables(void **state)
+{
+	for (unsigned level = 1; level < EPT_ROOT_LEVEL; level++) {
+		struct world *world = world_of(state);
+		uint32_t file = world_file(world, PAGES, false);
+		struct guest *a = guest_with(world, AT, MIB2, file, RWX);
+		uint64_t beside = AT + ept_table_span(level);
+		struct ept_space_usage usage;
+		struct ept_counters before;
+		struct guest *clone;
+
+		guest_must_map(a, beside, MIB2, file, 0, RWX);
+		guest_must_write(a, AT, 1);
+		guest_must_write(a, AT + KIB4, 2);
+		clone = guest_must_clone(a);
+		guest_must_write(a, beside, 3);
+		ept_space_usage(a->space, &usage);
+		assert_int_equal(usage.tables_shared, level);
+		guest_destroy(clone);
+		ept_space_usage(a->space, &usage);
+		assert_int_equal(usage.tables_shared, 0);
+		assert_int_equal(usage.pages_shared, 0);
+		before = counters_of(world);
+		assert_int_equal(guest_protect(a, AT, KIB4, EPT_READ), EPT_OK);
+		assert_int_equal(guest_unmap(a, AT, KIB4), EPT_OK);
+		guest_must_write(a, AT + KIB4, 4);
+		assert_int_equal(counters_of(world).tables_copied, before.tables_copied);
+		assert_int_equal(counters_of(world).pages_copied, before.pages_copied);
+		world_destroy(world);
+	}
+}
+
+/*
  * An unmap has made the table of its first edge its own, which was nobody else's and in the share
  * index, and is about to copy the one of its last edge. A guest that looks into the index now must
  * not find the first one: it is going to lose half of its entries.
@@ -259,6 +295,26 @@ static void CVE_2025_38084_a_changed_table_is_not_found(void **state)
 	assert_int_equal(guest_unmap(a, AT + 16 * KIB4, KIB4), EPT_OK);
 	guest_must_read(b, AT + 16 * KIB4, world_stamp(file, 16, 0));
 	assert_int_equal(guest_exec(a, AT + 16 * KIB4), EPT_OUTSIDE);
+	world_destroy(world);
+}
+
+/* own.c, keep(): a table that nobody else has is not copied, and must not be found any more. */
+static void CVE_2025_38084_a_kept_table_is_not_found(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, false);
+	struct guest *a = guest_with(world, AT, MIB2, file, RWX);
+	struct fpa table;
+	struct guest *b;
+
+	guest_must_read(a, AT, world_stamp(file, 0, 0));
+	assert_int_equal(usage_of(world).indexed, 1);
+	table = guest_table(a, AT, 1);
+	guest_must_write(a, AT, 1);
+	assert_int_equal(guest_table(a, AT, 1).v, table.v);
+	assert_int_equal(usage_of(world).indexed, 0);
+	b = guest_with(world, AT, MIB2, file, RWX);
+	guest_must_read(b, AT, world_stamp(file, 0, 0));
 	world_destroy(world);
 }
 
@@ -436,11 +492,12 @@ static void Hafnium_b7325779_invalidation_covers_what_was_replaced(void **state)
 	uint32_t file = world_file(world, PAGES, false);
 	struct guest *a = guest_with(world, AT, 3 * MIB2, file, RWX);
 
+	guest_must_write(a, AT + MIB2 / 4, 5);
+	/* After the write, which empties the caches too. */
 	for (a->vcpu = 0; a->vcpu < PORT_VCPUS; a->vcpu++)
 		for (unsigned i = 0; i < 12; i++)
 			guest_must_read(a, AT + i * MIB2 / 4,
-					world_stamp(file, i * EPT_ENTRIES / 4, 0));
-	guest_must_write(a, AT + MIB2 / 4, 5);
+					i == 1 ? 5 : world_stamp(file, i * EPT_ENTRIES / 4, 0));
 	assert_int_equal(guest_unmap(a, AT + MIB2 / 2 + KIB4, 2 * MIB2), EPT_OK);
 	for (a->vcpu = 0; a->vcpu < PORT_VCPUS; a->vcpu++) {
 		assert_int_equal(guest_exec(a, AT + 3 * MIB2 / 4), EPT_OUTSIDE);
@@ -506,6 +563,33 @@ static void contract_3_a_reused_table_shows_nothing_old(void **state)
 	world_destroy(world);
 }
 
+/*
+ * index.c, ept_index_get(): a table is found before its maker has finished, who then gives up. It
+ * is in use by then, so a pass must not wait for its maker, and KVM must forget it in the end.
+ */
+static void contract_3_a_table_that_only_its_finder_keeps(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, false);
+	struct guest *a = guest_with(world, AT, MIB2, file, RX);
+	struct guest *b = guest_with(world, AT, MIB2, file, RX);
+	struct ept_change change = {0};
+	struct tally tally;
+
+	assert_int_equal(ept_space_fault(a->space, (struct gpa){AT}, EPT_READ, &change), EPT_OK);
+	assert_int_equal(fault_in_other_thread(b, AT, EPT_READ), EPT_OK);
+	ept_change_cancel(&change);
+	ept_change_free(&change);
+	assert_int_equal(usage_of(world).tables[1], 1);
+	guest_must_read(b, AT, world_stamp(file, 0, 0));
+	assert_int_equal(world_reclaim(world, (struct file_page){file, 0}, 1, &tally), EPT_OK);
+	assert_int_equal(tally.gate_edits, 1);
+	guest_destroy(b);
+	/* Its root, PDPT, PD, and the table. */
+	assert_int_equal(usage_of(world).tables_quarantined, 4);
+	world_destroy(world);
+}
+
 /* Every entry of every table: none grants write to a page of a file opened for private use. */
 static void S9_private_files_are_never_written(void **state)
 {
@@ -538,8 +622,10 @@ int main(void)
 		EACH_FORMAT(a4a118f2eead_no_page_is_reused_before_its_flush),
 		EACH_FORMAT(CVE_2024_57883_counts_of_tables_and_pages_are_apart),
 		EACH_FORMAT(CVE_2026_23100_all_agree_on_what_is_shared),
+		EACH_FORMAT(CVE_2026_23100_all_agree_on_lower_tables),
 		EACH_FORMAT(CVE_2025_38084_what_is_unshared_cannot_be_shared_again),
 		EACH_FORMAT(CVE_2025_38084_a_changed_table_is_not_found),
+		EACH_FORMAT(CVE_2025_38084_a_kept_table_is_not_found),
 		EACH_FORMAT(pKVM_8ed0fbe54046_failure_below_a_table_just_found),
 		EACH_FORMAT(b1bd5cba3306_other_rights_other_table),
 		EACH_FORMAT(S8_every_part_of_the_key_counts),
@@ -550,6 +636,7 @@ int main(void)
 		EACH_FORMAT(Hafnium_b7325779_invalidation_covers_what_was_replaced),
 		EACH_FORMAT(Hafnium_d9238ecc_nothing_is_mapped_over_something),
 		EACH_FORMAT(contract_3_a_reused_table_shows_nothing_old),
+		EACH_FORMAT(contract_3_a_table_that_only_its_finder_keeps),
 		EACH_FORMAT(S9_private_files_are_never_written),
 	};
 

@@ -204,6 +204,25 @@ static void S5_another_page_than_the_region_shows(void **state)
 	scene_destroy(&scene);
 }
 
+/* A page was moved, and an entry still shows the place where it was. */
+static void S5_a_page_where_it_does_not_lie_any_more(void **state)
+{
+	struct file_page page;
+	struct scene scene;
+	struct tally tally;
+	uint64_t entry;
+	uint32_t spare;
+
+	scene_create(&scene, state);
+	page = (struct file_page){scene.file, 0};
+	spare = world_spare_file(scene.world, 1);
+	entry = guest_entry(scene.b, AT, 1);
+	assert_int_equal(world_move_page(scene.world, page, (struct file_page){spare, 0}, &tally),
+			 EPT_OK);
+	must_report(&scene, entry_at(scene.b, AT, 1), entry, "S5");
+	scene_destroy(&scene);
+}
+
 static void S5_more_rights_than_the_region_grants(void **state)
 {
 	struct scene scene;
@@ -469,6 +488,7 @@ int main(void)
 		EACH_FORMAT(S4_an_entry_for_a_free_page),
 		EACH_FORMAT(S4_an_entry_for_a_free_table),
 		EACH_FORMAT(S5_another_page_than_the_region_shows),
+		EACH_FORMAT(S5_a_page_where_it_does_not_lie_any_more),
 		EACH_FORMAT(S5_more_rights_than_the_region_grants),
 		EACH_FORMAT(S5_something_outside_of_all_regions),
 		EACH_FORMAT(S7_the_reverse_map_and_the_tables_differ),

@@ -429,6 +429,146 @@ static void B1_reset_after_the_parents_end(void **state)
 	world_destroy(b->world);
 }
 
+/*
+ * own.c, ept_own_root(): the root is copied, and nothing else, for there is nothing below. The
+ * vCPUs must enter with it.
+ */
+static void F22_vcpus_enter_with_a_copied_root(void **state)
+{
+	struct guest *a = guest_in_world(state);
+	struct ept_counters before;
+	struct guest *b;
+
+	guest_must_map(a, AT + GIB512, MIB2, the_file, 0, RWX);
+	guest_must_write(a, AT, 1);
+	b = guest_must_clone(a);
+	before = counters_of(a);
+	guest_must_write(b, AT + GIB512, 2);
+	assert_int_equal(copied_since(a, &before), 1);
+	assert_int_equal(b->root.v, guest_table(b, AT, EPT_ROOT_LEVEL).v);
+	for (b->vcpu = 0; b->vcpu < PORT_VCPUS; b->vcpu++)
+		guest_must_read(b, AT + GIB512, 2);
+	guest_must_read(a, AT + GIB512, world_stamp(the_file, 0, 0));
+	world_destroy(a->world);
+}
+
+/*
+ * own.c, replace(): only the lowest table is copied, with one of its pages. What the other vCPU has
+ * cached of the page came through the table that was copied.
+ */
+static void F22_a_copied_table_is_seen_by_all_vcpus(void **state)
+{
+	struct guest *a = guest_in_world(state);
+	struct ept_counters before;
+	struct guest *b;
+
+	guest_must_write(a, AT, 1);
+	b = guest_must_clone(a);
+	guest_must_write(b, AT + MIB2, 2);
+	for (b->vcpu = 0; b->vcpu < PORT_VCPUS; b->vcpu++)
+		guest_must_read(b, AT, 1);
+	before = counters_of(a);
+	b->vcpu = 0;
+	guest_must_write(b, AT, 3);
+	assert_int_equal(copied_since(a, &before), 1);
+	b->vcpu = 1;
+	guest_must_read(b, AT, 3);
+	guest_must_read(a, AT, 1);
+	world_destroy(a->world);
+}
+
+/* map.c, private_leaf(): the right to write is back in the region, but the page has two users. */
+static void S2_new_rights_do_not_make_a_shared_page_writable(void **state)
+{
+	struct guest *a = guest_in_world(state);
+	struct guest *b;
+	uint64_t entry;
+
+	guest_must_write(a, AT, 1);
+	b = guest_must_clone(a);
+	/* The tables are its own, the page is not. */
+	guest_must_write(a, AT + KIB4, 2);
+	assert_int_equal(guest_protect(a, AT, 2 * KIB4, RX), EPT_OK);
+	assert_int_equal(guest_write(a, AT, 3), EPT_DENIED);
+	assert_int_equal(guest_protect(a, AT, 2 * KIB4, RWX), EPT_OK);
+	entry = guest_entry(a, AT, 1);
+	assert_true(entry && !ept_entry_writable(*state, entry));
+	guest_must_write(a, AT, 4);
+	guest_must_write(a, AT + KIB4, 5);
+	guest_must_read(b, AT, 1);
+	world_destroy(a->world);
+}
+
+/*
+ * clone.c, ept_space_reset(): a reset that has to copy tables, as this one is not to be shared, and
+ * finds none. The regions come last, for they cannot be brought back.
+ */
+static void S10_a_reset_that_finds_no_table_leaves_the_regions(void **state)
+{
+	struct world_options options = world_defaults(*state);
+	struct world *world;
+	struct guest *a, *b;
+
+	options.share_until = 1;
+	options.tables = 8;
+	world = world_create(&options);
+	the_file = world_file(world, PAGES, false);
+	a = guest_create(world, 0, true);
+	guest_must_map(a, AT, 2 * MIB2, the_file, 0, RWX);
+	guest_must_write(a, AT, 1);
+	assert_int_equal(guest_freeze(a), EPT_OK);
+	b = guest_must_clone(a);
+	guest_must_write(b, AT, 2);
+	assert_int_equal(guest_unmap(b, AT + MIB2, MIB2), EPT_OK);
+	assert_int_equal(guest_reset(b), EPT_NO_TABLE);
+	guest_must_read(b, AT, 2);
+	assert_int_equal(guest_exec(b, AT + MIB2), EPT_OUTSIDE);
+	world_destroy(world);
+}
+
+/*
+ * change.c, settle_held(): a table that was made by a read could be restored from its region until
+ * the write, and no longer; new rights must not drop it.
+ */
+static void F17_what_was_read_and_then_written_stays(void **state)
+{
+	struct guest *a = guest_in_world(state);
+
+	guest_must_read(a, AT, world_stamp(the_file, 0, 0));
+	guest_must_write(a, AT, 1);
+	assert_int_equal(guest_protect(a, AT, MIB2, RX), EPT_OK);
+	guest_must_read(a, AT, 1);
+	world_destroy(a->world);
+}
+
+/*
+ * own.c, copy_alone(): a clone that is not to share has tables of its own, and the pages are
+ * shared. The parent's entries still grant writing to them when its path does again.
+ */
+static void F12_a_clone_that_shares_no_table_shares_pages(void **state)
+{
+	struct world_options options = world_defaults(*state);
+	struct guest *a, *b;
+	struct world *world;
+
+	options.share_from = 1;
+	world = world_create(&options);
+	the_file = world_file(world, PAGES, false);
+	a = guest_create(world, 0, true);
+	guest_must_map(a, AT, MIB2, the_file, 0, RWX);
+	guest_must_write(a, AT, 1);
+	guest_must_write(a, AT + KIB4, 2);
+	b = guest_must_clone(a);
+	for (unsigned level = 1; level <= EPT_ROOT_LEVEL; level++)
+		assert_false(same_table(a, b, AT, level));
+	assert_int_equal(space_usage_of(a).pages_shared, 2);
+	guest_must_write(a, AT, 3);
+	guest_must_write(a, AT + KIB4, 4);
+	guest_must_read(b, AT, 1);
+	guest_must_read(b, AT + KIB4, 2);
+	world_destroy(world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -449,6 +589,12 @@ int main(void)
 		EACH_FORMAT(B1_reset_costs_what_was_written),
 		EACH_FORMAT(B1_reset_brings_back_regions),
 		EACH_FORMAT(B1_reset_after_the_parents_end),
+		EACH_FORMAT(F22_vcpus_enter_with_a_copied_root),
+		EACH_FORMAT(F22_a_copied_table_is_seen_by_all_vcpus),
+		EACH_FORMAT(S2_new_rights_do_not_make_a_shared_page_writable),
+		EACH_FORMAT(S10_a_reset_that_finds_no_table_leaves_the_regions),
+		EACH_FORMAT(F17_what_was_read_and_then_written_stays),
+		EACH_FORMAT(F12_a_clone_that_shares_no_table_shares_pages),
 	};
 
 	return cmocka_run_group_tests_name("ept.clone", tests, NULL, NULL);

@@ -16,23 +16,27 @@
 
 /* What the operation finds at AT. The guest under test has one region of two leaf tables there. */
 enum state {
-	ABSENT,	       /* no table at all */
-	ALONE,	       /* tables of its own, one page written, not that at AT */
-	INDEX,	       /* a leaf table that another guest found in the share index */
-	CLONE,	       /* the whole path shared with a clone, from the root on */
-	LEAF_SHARED,   /* upper tables of its own, the leaf table shared with a clone */
-	PAGE_ALONE,    /* tables and a private page of its own */
-	PAGE_BY_CLONE, /* a private page, below tables that a clone has too */
-	PAGE_SHARED,   /* tables of its own, a private page that a clone maps too */
-	COUNT_FELL,    /* as PAGE_BY_CLONE, but the clone has ended */
-	FROZEN,	       /* tables of its own, frozen */
-	OF_FROZEN,     /* a clone of a frozen guest, the whole path shared with it */
-	OF_FROZEN_OWN, /* the same, after a write: tables and page of its own */
-	LARGE,	       /* from here on mapped by 2 MiB: read-only tables of its own */
-	LARGE_OWN,     /* the same, writable, with another entry broken */
-	LARGE_CLONE,   /* as LARGE, the whole path shared with a clone */
-	LARGE_BROKEN,  /* the entry at AT broken, a private page there */
-	LARGE_FROZEN,  /* a clone of a frozen guest that is as LARGE */
+	ABSENT,		 /* no table at all */
+	ALONE,		 /* tables of its own, one page written, not that at AT */
+	INDEX,		 /* a leaf table that another guest found in the share index */
+	CLONE,		 /* the whole path shared with a clone, from the root on */
+	LEAF_SHARED,	 /* upper tables of its own, the leaf table shared with a clone */
+	PAGE_ALONE,	 /* tables and a private page of its own */
+	PAGE_BY_CLONE,	 /* a private page, below tables that a clone has too */
+	PAGE_SHARED,	 /* tables of its own, a private page that a clone maps too */
+	COUNT_FELL,	 /* as PAGE_BY_CLONE, but the clone has ended */
+	FROZEN,		 /* tables of its own, frozen */
+	OF_FROZEN,	 /* a clone of a frozen guest, the whole path shared with it */
+	OF_FROZEN_OWN,	 /* the same, after a write: tables and page of its own */
+	LARGE,		 /* from here on mapped by 2 MiB: read-only tables of its own */
+	LARGE_OWN,	 /* the same, writable, with another entry broken */
+	LARGE_CLONE,	 /* as LARGE, the whole path shared with a clone */
+	LARGE_BROKEN,	 /* the entry at AT broken, a private page there */
+	LARGE_FROZEN,	 /* a clone of a frozen guest that is as LARGE */
+	THROUGH,	 /* from here on writes go to the file: as INDEX, and both may write */
+	THROUGH_CLONE,	 /* the whole path shared with a clone */
+	THROUGH_WATCHED, /* as THROUGH, the page at AT watched */
+	THROUGH_LARGE,	 /* as THROUGH, mapped by 2 MiB */
 	STATES
 };
 
@@ -70,10 +74,11 @@ struct outcome {
 };
 
 static const char *const state_names[STATES] = {
-	"ABSENT",	"ALONE",	 "INDEX",	"CLONE",      "LEAF_SHARED",
-	"PAGE_ALONE",	"PAGE_BY_CLONE", "PAGE_SHARED", "COUNT_FELL", "FROZEN",
-	"OF_FROZEN",	"OF_FROZEN_OWN", "LARGE",	"LARGE_OWN",  "LARGE_CLONE",
-	"LARGE_BROKEN", "LARGE_FROZEN",
+	"ABSENT",	 "ALONE",	  "INDEX",	 "CLONE",	  "LEAF_SHARED",
+	"PAGE_ALONE",	 "PAGE_BY_CLONE", "PAGE_SHARED", "COUNT_FELL",	  "FROZEN",
+	"OF_FROZEN",	 "OF_FROZEN_OWN", "LARGE",	 "LARGE_OWN",	  "LARGE_CLONE",
+	"LARGE_BROKEN",	 "LARGE_FROZEN",  "THROUGH",	 "THROUGH_CLONE", "THROUGH_WATCHED",
+	"THROUGH_LARGE",
 };
 
 static const char *const operation_names[OPERATIONS] = {
@@ -95,12 +100,20 @@ struct scene {
 	bool written;	     /* AT reads as WRITTEN */
 };
 
-static struct guest *guest_with(struct scene *scene, bool large)
+static bool is_large(enum state state)
+{
+	return (state >= LARGE && state <= LARGE_FROZEN) || state == THROUGH_LARGE;
+}
+
+static struct guest *guest_with(struct scene *scene, enum state state)
 {
 	struct guest *guest = guest_create(scene->world, 0, true);
 	struct ept_region region = region_of(AT, SPAN, scene->file, 0, RWX);
 
-	region.large = large;
+	region.large = is_large(state);
+	region.mode = state >= THROUGH ? EPT_SHARED : EPT_PRIVATE;
+	if (state >= THROUGH)
+		region.rights = RW;
 	assert_int_equal(guest_map(guest, &region), EPT_OK);
 	return guest;
 }
@@ -156,12 +169,29 @@ static void reach_large_state(struct scene *scene, enum state state)
 	scene->guest = guest_must_clone(scene->other);
 }
 
+static void reach_through_state(struct scene *scene, enum state state)
+{
+	struct tally tally;
+
+	guest_must_write(scene->guest, AT, stamp(scene, 0));
+	if (state == THROUGH_CLONE) {
+		scene->other = guest_must_clone(scene->guest);
+		return;
+	}
+	scene->other = guest_with(scene, state);
+	guest_must_write(scene->other, AT, stamp(scene, 0));
+	if (state == THROUGH_WATCHED)
+		assert_int_equal(
+			world_watch(scene->world, (struct file_page){scene->file, 0}, 1, &tally),
+			EPT_OK);
+}
+
 static void reach_state(struct scene *scene, enum state state)
 {
 	switch (state) {
 	case INDEX:
 		guest_must_read(scene->guest, AT, stamp(scene, 0));
-		scene->other = guest_with(scene, false);
+		scene->other = guest_with(scene, state);
 		guest_must_read(scene->other, AT, stamp(scene, 0));
 		break;
 	case ALONE:
@@ -196,6 +226,12 @@ static void reach_state(struct scene *scene, enum state state)
 	case LARGE_BROKEN:
 	case LARGE_FROZEN:
 		reach_large_state(scene, state);
+		break;
+	case THROUGH:
+	case THROUGH_CLONE:
+	case THROUGH_WATCHED:
+	case THROUGH_LARGE:
+		reach_through_state(scene, state);
 		break;
 	case ABSENT:
 	case STATES:
@@ -330,9 +366,9 @@ static bool run_pair(void **format, enum state state, enum operation operation)
 	char texts[2][80];
 	bool equal;
 
-	scene.file = world_file(scene.world, SPAN / KIB4, false);
+	scene.file = world_file(scene.world, SPAN / KIB4, state >= THROUGH);
 	scene.spare = world_spare_file(scene.world, 1);
-	scene.guest = guest_with(&scene, state >= LARGE);
+	scene.guest = guest_with(&scene, state);
 	reach_state(&scene, state);
 	before = numbers_of(&scene);
 	found = outcome_of(&scene, &before, operate(&scene, operation));
