@@ -280,6 +280,21 @@ static void test_far_pages(void **state)
 	assert_none(map, page_of(1000000, far));
 }
 
+/* The same key for two files, whose pages lie farther apart than any file is long: each finds its own. */
+static void test_keys_that_meet(void **state)
+{
+	const uint64_t far = (UINT64_C(1) << 40) * RMAP_ENTRIES;
+	struct rmap *map = *state;
+
+	assert_true(rmap_page_add(map, page_of(0, far), entry_of(1, 0), 8));
+	assert_true(rmap_page_add(map, page_of(1, 0), entry_of(2, 0), 8));
+	assert_only(map, page_of(0, far + 7), entry_of(1, 7));
+	assert_only(map, page_of(1, 7), entry_of(2, 7));
+	rmap_page_remove(map, page_of(0, far), entry_of(1, 0), 8);
+	assert_none(map, page_of(0, far + 7));
+	assert_only(map, page_of(1, 7), entry_of(2, 7));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -298,6 +313,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_find_is_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_growth, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_far_pages, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_keys_that_meet, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("rmap.page", tests, NULL, NULL);
