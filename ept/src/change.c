@@ -349,13 +349,8 @@ static void end(struct ept_change *change)
 
 static enum ept_status finish_sweep(struct ept_change *change)
 {
-	enum ept_status status = ept_sweep_step(change);
-
-	if (status == EPT_OK && change->sweep.stage)
-		return EPT_MORE;
-	if (status == EPT_OK)
-		status = change->sweep.failed;
-	return ept_sweep_end(change, status);
+	ept_sweep_step(change);
+	return change->sweep.stage ? EPT_MORE : ept_sweep_end(change, EPT_OK);
 }
 
 enum ept_status ept_change_finish(struct ept_change *change)

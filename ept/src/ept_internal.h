@@ -326,7 +326,7 @@ void ept_file_watch_set(struct ept *ept, struct file_page page, bool watched);
 
 /* sweep.c */
 /* Goes on with a pass up to the next edits or invalidations; with stage 0 it is over. */
-enum ept_status ept_sweep_step(struct ept_change *change);
+void ept_sweep_step(struct ept_change *change);
 /* Ends a pass and unlocks; returns @status, with which it ends. */
 enum ept_status ept_sweep_end(struct ept_change *change, enum ept_status status);
 

@@ -123,40 +123,48 @@ static bool visit(struct ept_change *change, struct rmap_entry at, bool *busy)
 	return false;
 }
 
-/* All entries that the reverse map knows for the page that the pass is at; false without memory. */
-static bool find_all(struct ept_change *change, unsigned level)
+/*
+ * Looks at the entries of @level that the reverse map names for the page that the pass is at, up to one whose
+ * table is held then. There is room for one of each table: as a rule for all of them, and no memory is needed
+ * for those that are left. They are in other places if anything has changed since: @busy, then.
+ */
+static bool visit_all(struct ept_change *change, unsigned level, bool *busy)
 {
 	struct file_page page = ept_rmap_page(change->sweep.at, level);
 	struct ept_list *found = &change->found;
-	size_t count;
+	uint64_t version = 0;
+	size_t seen = 0;
+	size_t all;
 
-	found->count = 0;
-	while ((count = rmap_page_find(change->ept->rmap, page, found->items, found->capacity)) >
-	       found->capacity)
-		if (!ept_list_reserve(found, count, sizeof(struct rmap_entry)))
+	do {
+		uint64_t before = version;
+
+		all = rmap_page_find_from(change->ept->rmap, page, seen, found->items,
+					  found->capacity, &version);
+		if (seen && version != before) {
+			*busy = true;
 			return false;
-	found->count = count;
-	return true;
+		}
+		for (size_t at = 0; at < found->capacity && seen < all; at++, seen++)
+			if (visit(change, found_entries(change)[at], busy))
+				return true;
+	} while (seen < all);
+	return false;
 }
 
-/* Edits one table that maps the page; EPT_OK without edits when there is none left. */
-static enum ept_status edit_one(struct ept_change *change)
+/* Edits one table that maps the page; there are no edits when there is none left. */
+static void edit_one(struct ept_change *change)
 {
 	bool busy;
 
 	do {
 		busy = false;
-		for (unsigned level = 1; level <= EPT_LARGE_LEVEL; level++) {
-			if (!find_all(change, level))
-				return EPT_NO_MEMORY;
-			for (size_t i = 0; i < change->found.count; i++)
-				if (visit(change, found_entries(change)[i], &busy))
-					return EPT_OK;
-		}
+		for (unsigned level = 1; level <= EPT_LARGE_LEVEL; level++)
+			if (visit_all(change, level, &busy))
+				return;
 		if (busy)
 			sched_yield();
 	} while (busy);
-	return EPT_OK;
 }
 
 /* The place of a page that is not to be used any more after the pass. */
@@ -190,10 +198,9 @@ static void invalidate(struct ept_change *change)
 	}
 }
 
-enum ept_status ept_sweep_step(struct ept_change *change)
+void ept_sweep_step(struct ept_change *change)
 {
 	struct ept_sweep *sweep = &change->sweep;
-	enum ept_status status;
 
 	if (sweep->stage == COPY) {
 		/* The page is where it is to be; from now on faults find it there. */
@@ -201,27 +208,19 @@ enum ept_status ept_sweep_step(struct ept_change *change)
 		sweep->stage = EDIT;
 	}
 	while (sweep->stage == EDIT && sweep->at.page < sweep->end) {
-		status = edit_one(change);
-		if (status != EPT_OK && !sweep->tables)
-			return status;
-		if (status != EPT_OK) {
-			/* What was taken away so far must not be used either. */
-			sweep->failed = status;
-			break;
-		}
+		edit_one(change);
 		if (change->edits.count) {
 			sweep->tables++;
-			return EPT_OK;
+			return;
 		}
 		sweep->at.page++;
 	}
 	if (sweep->stage == EDIT && sweep->tables) {
 		invalidate(change);
 		sweep->stage = INVALIDATE;
-		return EPT_OK;
+		return;
 	}
 	sweep->stage = 0;
-	return EPT_OK;
 }
 
 /* Ends what the pass began to watch; what was watched before stays. */
@@ -263,7 +262,6 @@ enum ept_status ept_sweep_end(struct ept_change *change, enum ept_status status)
 	if (status != EPT_OK && sweep->kind == WATCH && change->watched.count)
 		unwatch_new(change);
 	sweep->kind = 0;
-	change->found.count = 0;
 	change->watched.count = 0;
 	pthread_mutex_unlock(&ept->files_lock);
 	return status;
@@ -305,7 +303,7 @@ static enum ept_status begin(struct ept *ept, struct file_page first, uint64_t c
 		.first = first.page,
 		.end = first.page + count,
 	};
-	/* With room for all tables a later step needs memory only if one maps a page twice. */
+	/* No later step needs more than this. */
 	if (ept_change_reserve(change, EPT_ENTRIES) &&
 	    ept_list_reserve(&change->found, ept->config.memory.table_count,
 			     sizeof(struct rmap_entry)) &&
@@ -315,20 +313,15 @@ static enum ept_status begin(struct ept *ept, struct file_page first, uint64_t c
 	return ept_sweep_end(change, EPT_NO_MEMORY);
 }
 
-/* The first step of a pass that has begun. */
-static enum ept_status first_step(struct ept_change *change)
-{
-	enum ept_status status = ept_sweep_step(change);
-
-	return status == EPT_OK ? EPT_OK : ept_sweep_end(change, status);
-}
-
 enum ept_status ept_file_reclaim(struct ept *ept, struct file_page first, uint64_t count,
 				 struct ept_change *change)
 {
 	enum ept_status status = begin(ept, first, count, FORGET, change);
 
-	return status == EPT_OK ? first_step(change) : status;
+	if (status != EPT_OK)
+		return status;
+	ept_sweep_step(change);
+	return EPT_OK;
 }
 
 enum ept_status ept_file_watch(struct ept *ept, struct file_page first, uint64_t count,
@@ -342,7 +335,8 @@ enum ept_status ept_file_watch(struct ept *ept, struct file_page first, uint64_t
 	    !ept_list_reserve(&change->watched, (count + 63) / 64, sizeof(uint64_t)))
 		return ept_sweep_end(change, EPT_NO_MEMORY);
 	watch_all(change);
-	return first_step(change);
+	ept_sweep_step(change);
+	return EPT_OK;
 }
 
 enum ept_status ept_file_harvest(struct ept *ept, struct file_page first, uint64_t count,
@@ -356,7 +350,8 @@ enum ept_status ept_file_harvest(struct ept *ept, struct file_page first, uint64
 	if (status != EPT_OK)
 		return status;
 	change->sweep.accessed = accessed;
-	return first_step(change);
+	ept_sweep_step(change);
+	return EPT_OK;
 }
 
 /* Whether a page may be moved to @to, its own place or a free one of a spare file. */

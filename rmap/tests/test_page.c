@@ -242,6 +242,63 @@ static void test_find_is_bounded(void **state)
 	}
 }
 
+/* A few at a time, for as long as nothing changes: each of them once, in both of a page's chains. */
+static void test_find_goes_on(void **state)
+{
+	struct rmap *map = *state;
+	struct rmap_entry found[20];
+	uint64_t version, before;
+
+	for (uint16_t t = 0; t < 20; t++)
+		assert_true(
+			rmap_page_add(map, page_of(1, 600), entry_of(t, (uint16_t)(t * 20)), 1));
+	for (unsigned max = 1; max < 22; max++) {
+		bool seen[20] = {false};
+
+		assert_int_equal(rmap_page_find_from(map, page_of(1, 600), 0, NULL, 0, &before),
+				 20);
+		for (unsigned skip = 0; skip < 20; skip += max) {
+			unsigned count = skip + max < 20 ? max : 20 - skip;
+
+			assert_int_equal(rmap_page_find_from(map, page_of(1, 600), skip, found,
+							     max, &version),
+					 20);
+			assert_int_equal(version, before);
+			for (unsigned i = 0; i < count; i++) {
+				assert_int_equal(found[i].index, found[i].table * 20);
+				assert_false(seen[found[i].table]);
+				seen[found[i].table] = true;
+			}
+		}
+		for (unsigned t = 0; t < 20; t++)
+			assert_true(seen[t]);
+	}
+	assert_int_equal(rmap_page_find_from(map, page_of(1, 600), 25, found, 20, &version), 20);
+}
+
+/* Whatever adds or takes something makes the answers new ones. */
+static void test_versions(void **state)
+{
+	struct rmap *map = *state;
+	uint64_t versions[7];
+
+	for (unsigned i = 0; i < 7; i++) {
+		rmap_page_find_from(map, page_of(1, 0), 0, NULL, 0, &versions[i]);
+		for (unsigned other = 0; other < i; other++)
+			assert_int_not_equal(versions[i], versions[other]);
+		if (i < 2)
+			assert_true(rmap_page_add(map, page_of(1, i), entry_of(1, (uint16_t)i), 1));
+		else if (i == 2)
+			assert_true(rmap_page_copy(map, 1, 2));
+		else if (i == 3)
+			rmap_page_remove(map, page_of(1, 0), entry_of(1, 0), 1);
+		else if (i == 4)
+			rmap_page_clear(map, 1);
+		else if (i == 5)
+			rmap_page_clear(map, 2);
+	}
+}
+
 /* Growth beyond the first capacity keeps what was there, and freed nodes are used again. */
 static void test_growth(void **state)
 {
@@ -311,6 +368,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_clear, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_find_from_many_tables, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_find_is_bounded, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_find_goes_on, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_versions, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_growth, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_far_pages, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_keys_that_meet, setup, teardown),

@@ -123,7 +123,6 @@ struct ept_sweep {
 	struct file_page to;	/* which page it is to lie in, */
 	struct file_page left;	/* and the spare page that it leaves, */
 	bool release;		/* if any */
-	enum ept_status failed; /* what the pass ends with, when all is invalidated */
 };
 
 /*
