@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Something else that happens at a moment of an operation: the moment is when the engine takes or has
- * given up a lock, so a test of one thread can have what several threads seldom have. A program that links
- * this library calls these functions in the place of the C library's, through the linker's --wrap.
+ * Something else that happens at a moment of an operation: the moment is when the engine takes or
+ * has given up a lock, so a test of one thread can have what several threads seldom have. A program
+ * that links this library calls these functions in the place of the C library's, through the
+ * linker's --wrap.
  */
 #ifndef MEANWHILE_H
 #define MEANWHILE_H

@@ -82,6 +82,25 @@ static void F2_clone_shares_tables_and_copies_no_entries(void **state)
 	world_destroy(a->world);
 }
 
+/* Nothing is shared but an empty root, until one of them maps something. */
+static void F2_a_guest_without_regions_is_cloned(void **state)
+{
+	struct world_options options = world_defaults(*state);
+	struct world *world = world_create(&options);
+	struct guest *a = guest_create(world, 0, true);
+	struct guest *b = guest_must_clone(a);
+
+	the_file = world_file(world, PAGES, false);
+	assert_int_equal(a->last.gate_edits, 0);
+	guest_must_map(b, AT, PAGES * KIB4, the_file, 0, RWX);
+	guest_must_write(b, AT, 1);
+	assert_int_equal(guest_exec(a, AT), EPT_OUTSIDE);
+	guest_must_map(a, AT, PAGES * KIB4, the_file, 0, RWX);
+	guest_must_read(a, AT, world_stamp(the_file, 0, 0));
+	guest_must_read(b, AT, 1);
+	world_destroy(world);
+}
+
 static void F3_private_and_writable_is_protected_when_shared(void **state)
 {
 	struct guest *a = guest_in_world(state);
@@ -191,7 +210,8 @@ static void destroy_guest(void *context)
 	guest_destroy(context);
 }
 
-/* The other guest ends when this one has found that both have the root, and takes a table for a copy. */
+/* The other guest ends when this one has found that both have the root, and takes a table for a
+ * copy. */
 static void F5_a_root_that_its_others_left_meanwhile_is_kept(void **state)
 {
 	struct guest *a = guest_in_world(state);
@@ -494,7 +514,8 @@ static void B1_a_frozen_clone_is_not_reset(void **state)
 	world_destroy(a->world);
 }
 
-/* 512 GiB whose writes go to the file have a table of level 3 to which all may write, in clones too. */
+/* 512 GiB whose writes go to the file have a table of level 3 to which all may write, in clones
+ * too. */
 static void S2_an_entry_of_the_root_stays_writable_where_all_may_write(void **state)
 {
 	struct guest *a = guest_in_world(state);
@@ -555,6 +576,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		EACH_FORMAT(F2_clone_shares_tables_and_copies_no_entries),
+		EACH_FORMAT(F2_a_guest_without_regions_is_cloned),
 		EACH_FORMAT(F3_private_and_writable_is_protected_when_shared),
 		EACH_FORMAT(F3_rights_that_a_shared_table_kept_are_taken_back),
 		EACH_FORMAT(F4_joining_a_table_never_overwrites),

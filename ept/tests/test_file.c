@@ -677,7 +677,8 @@ static void S10_watches_that_overlap_stay(void **state)
 	world_destroy(world);
 }
 
-/* To end a watch that nobody began changes nothing: neither in a file that was never watched, nor beside. */
+/* To end a watch that nobody began changes nothing: neither in a file that was never watched, nor
+ * beside. */
 static void F29_only_what_is_watched_is_unwatched(void **state)
 {
 	struct world *world = world_of(state);
@@ -705,8 +706,8 @@ static void F29_only_what_is_watched_is_unwatched(void **state)
 }
 
 /*
- * In a region that is too small to be shared by the index a clone has to copy the table: what it copies are
- * entries that lost the right to write to a watch, which is over.
+ * In a region that is too small to be shared by the index a clone has to copy the table: what it
+ * copies are entries that lost the right to write to a watch, which is over.
  */
 static void F29_a_clone_writes_where_a_watch_is_over(void **state)
 {
@@ -762,8 +763,14 @@ static void F28_files_that_are_refused(void **state)
 	for (unsigned i = 0; i < sizeof(refused) / sizeof(*refused); i++)
 		if (ept_file_add(world->ept, &refused[i].file) != -1)
 			port_fail(world, "a file was not refused: %s", refused[i].what);
-	/* The numbers of those that were refused are given to others: up to the last one there is. */
-	for (int expected = 1; expected < EPT_FILES; expected++) {
+	/* The numbers of those that were refused are given to others: up to the last one there is.
+	 */
+	file.window.v = taken - KIB4;
+	assert_int_equal(ept_file_add(world->ept, &file), 1);
+	file.window.v = taken + BYTES;
+	assert_int_equal(ept_file_add(world->ept, &file), 2);
+	file.window.v = free;
+	for (int expected = 3; expected < EPT_FILES; expected++) {
 		number = ept_file_add(world->ept, &file);
 		assert_int_equal(number, expected);
 		file.window.v += KIB4;
@@ -837,7 +844,8 @@ static void F28_a_file_that_grows_is_mapped_as_far_as_it_goes(void **state)
 	world_destroy(world);
 }
 
-/* Two regions in one table: the entry behind that of the last page of the pass is for a page behind it. */
+/* Two regions in one table: the entry behind that of the last page of the pass is for a page behind
+ * it. */
 static void F27_reclaim_stops_at_its_last_page(void **state)
 {
 	struct world *world = world_of(state);

@@ -200,26 +200,27 @@ static void prepare_protected(struct scene *scene)
 static void prepare_after_a_clone(struct scene *scene)
 {
 	prepare_clone(scene);
+	guest_must_write(scene->guests[1], AT, 7);
 	guest_destroy(scene->guests[1]);
 	scene->guests[1] = NULL;
 }
 
-/* As many upper tables as make the next ones need room in the reverse map. */
-static void prepare_crowd(struct scene *scene, unsigned guests)
+/* As many upper tables, three for each guest, as make the second one more need room in the reverse
+ * map. */
+static void add_crowd(struct scene *scene)
 {
-	for (unsigned i = 0; i < guests; i++) {
+	for (unsigned i = 0; i < 20; i++) {
 		struct guest *guest = guest_create(scene->world, 0, true);
 
 		guest_must_map(guest, AT, MIB2, scene->file, 0, RWX);
 		guest_must_read(guest, AT, stamp(scene, 0));
 	}
-	prepare_clone(scene);
 }
 
-/* Three tables each: 3 and 60, so that the second table that is copied is one too many. */
-static void prepare_crowd_of_20(struct scene *scene)
+static void prepare_crowd(struct scene *scene)
 {
-	prepare_crowd(scene, 20);
+	add_crowd(scene);
+	prepare_clone(scene);
 }
 
 static void prepare_regions(struct scene *scene)
@@ -238,7 +239,8 @@ static void prepare_reclaimed(struct scene *scene)
 	world_reclaim(scene->world, (struct file_page){scene->file, 0}, 8, &tally);
 }
 
-/* The only page of a region is gone: the table is there and maps nothing. Another is still mapped. */
+/* The only page of a region is gone: the table is there and maps nothing. Another is still mapped.
+ */
 static void prepare_reclaimed_all(struct scene *scene)
 {
 	struct tally tally;
@@ -247,8 +249,8 @@ static void prepare_reclaimed_all(struct scene *scene)
 	guest_must_map(scene->guests[0], AT, KIB4, scene->file, 0, RWX);
 	guest_must_map(scene->guests[0], AT + MIB2, KIB4, scene->file, 7, RWX);
 	guest_must_read(scene->guests[0], AT, stamp(scene, 0));
-	guest_must_read(scene->guests[0], AT + MIB2, stamp(scene, 7));
 	world_reclaim(scene->world, (struct file_page){scene->file, 0}, 1, &tally);
+	guest_must_read(scene->guests[0], AT + MIB2, stamp(scene, 7));
 }
 
 /* Writes go to the file by 4 KiB, and one page was watched. */
@@ -270,6 +272,12 @@ static void prepare_watched_before(struct scene *scene)
 /* The world is one where guests of this size have tables of their own: see threshold_of(). */
 static void prepare_apart(struct scene *scene)
 {
+	prepare_own(scene);
+}
+
+static void prepare_apart_crowd(struct scene *scene)
+{
+	add_crowd(scene);
 	prepare_own(scene);
 }
 
@@ -510,12 +518,13 @@ static const struct scenario scenarios[] = {
 	{"a page moves from an entry of 2 MiB", prepare_large, begin_page_move},
 	{"write to what lost the right to write", prepare_protected, begin_write},
 	{"write after a clone has ended", prepare_after_a_clone, begin_write},
-	{"write after cloning, among many", prepare_crowd_of_20, begin_write},
+	{"write after cloning, among many", prepare_crowd, begin_write},
 	{"map beside many regions", prepare_regions, begin_map},
 	{"read of what was reclaimed", prepare_reclaimed, begin_read},
 	{"write to what was reclaimed", prepare_reclaimed_all, begin_write},
 	{"write to a file that was watched", prepare_watched_before, begin_large_write},
 	{"clone of all tables", prepare_apart, begin_clone},
+	{"clone of all tables, among many", prepare_apart_crowd, begin_clone},
 	{"snapshot of all tables", prepare_apart, begin_snapshot},
 	{"reset to copies of all tables", prepare_apart_frozen, begin_reset},
 };
@@ -631,7 +640,8 @@ static void add_filler(struct scene *scene, unsigned count)
 
 static unsigned threshold_of(const struct scenario *scenario)
 {
-	return scenario->prepare == prepare_apart || scenario->prepare == prepare_apart_frozen
+	return scenario->prepare == prepare_apart || scenario->prepare == prepare_apart_crowd ||
+			       scenario->prepare == prepare_apart_frozen
 		       ? UINT32_MAX
 		       : 0;
 }
@@ -692,6 +702,13 @@ static enum ept_status operate(struct scene *scene, const struct scenario *scena
 	return status;
 }
 
+/* Tables that were copied in vain are free as before when they have been scrubbed. */
+static void scrub_apart(struct scene *scene, const struct scenario *scenario)
+{
+	if (threshold_of(scenario))
+		world_scrub_all(scene->world);
+}
+
 /* Whether the @k-th allocation was reached. */
 static bool fail_allocation(const struct scenario *scenario, const void *format, unsigned filler,
 			    unsigned k)
@@ -703,9 +720,11 @@ static bool fail_allocation(const struct scenario *scenario, const void *format,
 	bool failed;
 
 	scene_create(&scene, scenario, format, 160, 64, filler);
+	scrub_apart(&scene, scenario);
 	snapshot_take(&scene, &before);
 	status = operate(&scene, scenario, k, &steps);
 	failed = failing_alloc_disarm();
+	scrub_apart(&scene, scenario);
 	if (status == EPT_NO_MEMORY) {
 		require_unchanged(&scene, &before, steps > 0);
 		status = operate(&scene, scenario, 0, &steps);
@@ -760,14 +779,11 @@ static bool fail_table(const struct scenario *scenario, const void *format, uint
 	/* An empty guest takes one table, its root, and gives it back at its end. */
 	for (unsigned i = spare; i < BALLAST; i++)
 		ballast[i] = guest_create(scene.world, 9, true);
-	if (threshold_of(scenario))
-		world_scrub_all(scene.world);
+	scrub_apart(&scene, scenario);
 	snapshot_take(&scene, &before);
 	status = operate(&scene, scenario, 0, &steps);
 	failed = status == EPT_NO_TABLE;
-	/* Tables that were copied in vain have to be scrubbed before they are as before. */
-	if (threshold_of(scenario))
-		world_scrub_all(scene.world);
+	scrub_apart(&scene, scenario);
 	if (failed)
 		require_unchanged(&scene, &before, steps > 0);
 	for (unsigned i = spare; i < BALLAST; i++)
@@ -967,8 +983,9 @@ static void run_alone(uint64_t *memory, struct ept_change *change, enum ept_stat
 }
 
 /*
- * Neither a gate in the roots nor anything in front of the private pages: the first of these lies at 0, which is
- * what an absent entry would point at if it pointed at anything. The span that others leave to a gate is mapped.
+ * Neither a gate in the roots nor anything in front of the private pages: the first of these lies
+ * at 0, which is what an absent entry would point at if it pointed at anything. The span that
+ * others leave to a gate is mapped.
  */
 static void S3_private_pages_from_0_on(void **state)
 {
@@ -976,7 +993,7 @@ static void S3_private_pages_from_0_on(void **state)
 	const struct ept_space_options options = {.sharing = true};
 	const struct ept_file file = {.window = {4 * GIB1}, .pages = EPT_ENTRIES};
 	struct ept_config config = few_tables(*state, memory);
-	struct ept_region region = region_of(0, MIB2, 0, 0, RWX);
+	struct ept_region region = region_of(0, MIB2 / 2, 0, 0, RWX);
 	struct ept_space *space, *clone;
 	struct ept_change change = {0};
 	struct ept_usage usage;
@@ -1002,15 +1019,14 @@ static void S3_private_pages_from_0_on(void **state)
 		assert_int_equal(rights, RWX);
 	}
 	run_alone(memory, &change, ept_space_clone(space, &clone, &change));
-	run_alone(memory, &change,
-		  ept_space_fault(clone, (struct gpa){KIB4}, EPT_WRITE, &change));
+	run_alone(memory, &change, ept_space_fault(clone, (struct gpa){KIB4}, EPT_WRITE, &change));
 	assert_int_equal(ept_check(ept, NULL, NULL), 0);
 	ept_usage(ept, &usage);
 	assert_int_equal(usage.pages, 3);
 	ept_space_destroy(clone);
 	ept_usage(ept, &usage);
 	assert_int_equal(usage.pages, 2);
-	run_alone(memory, &change, ept_space_unmap(space, (struct gpa){0}, MIB2, &change));
+	run_alone(memory, &change, ept_space_unmap(space, (struct gpa){0}, MIB2 / 2, &change));
 	assert_int_equal(ept_check(ept, NULL, NULL), 0);
 	ept_space_destroy(space);
 	ept_usage(ept, &usage);
@@ -1018,7 +1034,8 @@ static void S3_private_pages_from_0_on(void **state)
 	ept_destroy(ept);
 }
 
-/* For guests that only read, or write to files: whoever wants a page of its own is told that there is none. */
+/* For guests that only read, or write to files: whoever wants a page of its own is told that there
+ * is none. */
 static void S10_an_engine_without_private_pages(void **state)
 {
 	struct world_options options = world_defaults(*state);

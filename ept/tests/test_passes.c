@@ -360,8 +360,8 @@ static void S10_a_reclaim_of_more_entries_than_tables(void **state)
 		assert_in_range(k, 1, 4);
 		assert_int_equal(count_entries(a, file), TIMES);
 		failing_alloc_arm(k);
-		status = ept_file_reclaim(a->world->ept, (struct file_page){file, PAGE}, 1,
-					  &change);
+		status =
+			ept_file_reclaim(a->world->ept, (struct file_page){file, PAGE}, 1, &change);
 		assert_int_equal(failing_alloc_disarm(), status == EPT_NO_MEMORY);
 		if (status != EPT_OK) {
 			assert_true(ept_change_is_empty(&change));
@@ -465,8 +465,8 @@ static void unmap_beside(void *context)
 }
 
 /*
- * An entry goes that the pass has been told of, so that all that it has not been told of yet have other numbers:
- * none of them is left out.
+ * An entry goes that the pass has been told of, so that all that it has not been told of yet have
+ * other numbers: none of them is left out.
  */
 static void F27_a_harvest_of_more_entries_than_tables_while_one_goes(void **state)
 {

@@ -207,8 +207,8 @@ static void destroy_guest(void *context)
 }
 
 /*
- * A table in the middle of a range is to be copied, and has become the guest's own by the time that there is a
- * table to copy it to: it is kept, and so is all below it.
+ * A table in the middle of a range is to be copied, and has become the guest's own by the time that
+ * there is a table to copy it to: it is kept, and so is all below it.
  */
 static void F5_a_table_of_a_range_that_its_others_left_meanwhile_is_kept(void **state)
 {
@@ -217,21 +217,22 @@ static void F5_a_table_of_a_range_that_its_others_left_meanwhile_is_kept(void **
 	struct guest *a = guest_with(world, file);
 	uint64_t copied;
 	struct guest *b;
-	struct fpa pd;
+	struct fpa leaf;
 
 	write_some(a);
 	b = guest_must_clone(a);
-	pd = guest_table(b, AT, 2);
+	leaf = guest_table(b, AT, 1);
 	copied = counters_of(world).tables_copied;
 	world->check_every = 0;
-	/* The root and the PDPT are copied for the range's beginning, the PD would be the third. */
-	meanwhile(BEFORE_LOCK, &world->ept->tables.lock, 3, destroy_guest, a);
+	/* Root, PDPT and PD are copied for the range's borders, the first leaf table would be the
+	 * fourth. */
+	meanwhile(BEFORE_LOCK, &world->ept->tables.lock, 4, destroy_guest, a);
 	assert_int_equal(guest_protect(b, AT, BYTES, EPT_READ), EPT_OK);
 	assert_true(meanwhile_happened());
 	world->check_every = 1;
 	world_check(world);
-	assert_int_equal(counters_of(world).tables_copied, copied + 2);
-	assert_int_equal(guest_table(b, AT, 2).v, pd.v);
+	assert_int_equal(counters_of(world).tables_copied, copied + 3);
+	assert_int_equal(guest_table(b, AT, 1).v, leaf.v);
 	assert_int_equal(guest_write(b, AT, 1), EPT_DENIED);
 	for (unsigned page = 0; page < PAGES; page += 100)
 		must_show(b, AT + page * KIB4, file, page, true);

@@ -242,7 +242,8 @@ static void test_find_is_bounded(void **state)
 	}
 }
 
-/* A few at a time, for as long as nothing changes: each of them once, in both of a page's chains. */
+/* A few at a time, for as long as nothing changes: each of them once, in both of a page's chains.
+ */
 static void test_find_goes_on(void **state)
 {
 	struct rmap *map = *state;
@@ -260,8 +261,8 @@ static void test_find_goes_on(void **state)
 		for (unsigned skip = 0; skip < 20; skip += max) {
 			unsigned count = skip + max < 20 ? max : 20 - skip;
 
-			assert_int_equal(rmap_page_find_from(map, page_of(1, 600), skip, found,
-							     max, &version),
+			assert_int_equal(rmap_page_find_from(map, page_of(1, 600), skip, found, max,
+							     &version),
 					 20);
 			assert_int_equal(version, before);
 			for (unsigned i = 0; i < count; i++) {
@@ -337,7 +338,8 @@ static void test_far_pages(void **state)
 	assert_none(map, page_of(1000000, far));
 }
 
-/* The same key for two files, whose pages lie farther apart than any file is long: each finds its own. */
+/* The same key for two files, whose pages lie farther apart than any file is long: each finds its
+ * own. */
 static void test_keys_that_meet(void **state)
 {
 	const uint64_t far = (UINT64_C(1) << 40) * RMAP_ENTRIES;
