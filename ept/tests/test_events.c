@@ -213,7 +213,7 @@ static void F12_a_reader_beside_a_writer_sees_whole_events(void **state)
 	world->check_every = 0;
 	assert_int_equal(pthread_create(&thread, NULL, read_events, &reader), 0);
 	for (unsigned i = 0; i < 2000 && !atomic_load(&reader.missed); i++) {
-		guest_must_write(a, AT + i % PAGES * KIB4, i);
+		guest_must_write(a, AT + i % 8 * KIB4, i);
 		assert_int_equal(guest_protect(a, AT, BYTES, RX), EPT_OK);
 		assert_int_equal(guest_protect(a, AT, BYTES, RWX), EPT_OK);
 		guest_destroy(guest_must_clone(a));
