@@ -153,7 +153,7 @@ enum ept_status ept_space_reset(struct ept_space *space, struct ept_change *chan
 		return ept_change_abort(change, parent ? EPT_FROZEN : EPT_NO_PARENT);
 	pthread_mutex_lock(&parent->lock);
 	status = reset_root(change);
-	/* Regions last: they have no undo. There is room for them since the space had the same, at its beginning. */
+	/* Regions last: they have no undo. There is room for them, as the space began with the same ones. */
 	if (status == EPT_OK) {
 		bool copied = ept_region_copy(space, parent);
 
