@@ -112,13 +112,19 @@ static bool leaf_page(const struct ept *ept, uint64_t entry, struct file_page *p
 	return ept_file_page_of(ept, ept_entry_target(ept->config.format, entry), page);
 }
 
-/* Whether @entry maps @page, though perhaps in another place. */
+/*
+ * Whether @entry, which is to take the place of one that maps @page, maps it too, though perhaps in another
+ * place. From one page of a file to another it goes by way of absence only, for a fault fills nothing else.
+ */
 static bool shows(const struct ept *ept, uint64_t entry, struct file_page page)
 {
 	struct file_page is;
 
-	return ept_entry_present(entry) && leaf_page(ept, entry, &is) && is.file == page.file &&
-	       is.page == page.page;
+	if (!ept_entry_present(entry) || !leaf_page(ept, entry, &is))
+		return false;
+	assert(is.file == page.file && is.page == page.page);
+	(void)page;
+	return true;
 }
 
 /* The reverse map follows entry @index of @table, whose lock is held, from @old to @value. */
@@ -156,14 +162,15 @@ static void store_fresh(struct ept_change *change, struct ept_table *table, unsi
 			uint64_t value)
 {
 	struct ept *ept = change->ept;
-	bool is_copied = change->copied_known && change->copied_by.table == ept_table_number(ept, table) &&
-			 change->copied_by.index == index;
 	uint64_t old = ept_entry_load(ept, table, index);
 
+	/* The entry for a copy is the last one that a change stores. */
+	assert(!change->copied_known || change->copied_by.table == ept_table_number(ept, table));
+	assert(!change->copied_known || change->copied_by.index == index);
 	atomic_store_explicit(&ept_table_entries(ept, table)[index], value, memory_order_relaxed);
 	if (same_target(ept, old, value))
 		return;
-	if (!is_copied)
+	if (!change->copied_known)
 		rmap_follow(ept, table, index, old, value);
 	entry_drop(ept, table->level, old);
 }
@@ -381,14 +388,13 @@ enum ept_status ept_change_finish(struct ept_change *change)
 static void undo_rmap(struct ept *ept, const struct ept_edit *edit)
 {
 	struct ept_table *table = edit_table(ept, edit);
-	struct fpa target = ept_entry_target(ept->config.format, edit->value);
 	struct rmap_entry at = entry_of(ept, table, edit_index(edit));
 	struct file_page page;
 
 	if (ept_entry_is_table(ept, table->level, edit->value)) {
 		if (!ept_entry_is_table(ept, table->level, edit->old))
 			rmap_owner_remove(ept->rmap, at);
-	} else if (!ept_page_is_private(ept, target) && ept_file_page_of(ept, target, &page)) {
+	} else if (leaf_page(ept, edit->value, &page)) {
 		rmap_page_remove(ept->rmap, ept_rmap_page(page, table->level), at, 1);
 	}
 }

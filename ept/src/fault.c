@@ -155,13 +155,13 @@ static enum ept_status descend_for_write(struct ept_change *change, struct ept_t
 	if (ept_entry_is_leaf(format, (*table)->level, entry))
 		return ept_break_leaf(change, *table, gpa, table);
 	child = ept_entry_child(change->ept, entry);
-	if (!child->shared_writable || !ept_region_writes_through(region))
+	if (!child->shared_writable)
 		return ept_own_child(change, *table, index, EPT_WRITE, table);
-	if (!ept_entry_writable(format, entry)) {
-		if (!ept_change_reserve(change, 1))
-			return EPT_NO_MEMORY;
-		ept_change_store(change, *table, index, ept_entry_with_write(format, entry, true));
-	}
+	/*
+	 * It shows this region only, for whoever changes a part of it makes it the space's own first, and every
+	 * entry for it was made to grant writing and keeps that where it is copied, cloned or sanitized.
+	 */
+	assert(ept_region_writes_through(region) && ept_entry_writable(format, entry));
 	*table = child;
 	return EPT_OK;
 }

@@ -219,16 +219,19 @@ static void place_set(struct ept *ept, struct file_page page, uint64_t value)
 	struct ept_file_chunk *chunk = chunk_of(ept, page);
 	uint64_t before = atomic_exchange(&chunk->place[page.page % EPT_ENTRIES], value);
 
-	if (!before && value)
+	/* A page that lies at home is not brought home, nor is a place left that nobody has. */
+	assert(before || value);
+	if (!before)
 		atomic_fetch_add(&chunk->special, 1);
-	else if (before && !value)
+	else if (!value)
 		atomic_fetch_sub(&chunk->special, 1);
 }
 
 void ept_file_place_set(struct ept *ept, struct file_page page, struct file_page to)
 {
-	bool home = to.file == page.file && to.page == page.page;
+	bool home = to.file == page.file; /* Others are free pages of spare files. */
 
+	assert(!home || to.page == page.page);
 	/* Who finds the new place must find out whose page lies there. */
 	if (!home)
 		place_set(ept, to, place_of(page));

@@ -247,8 +247,8 @@ static bool edit_entries(struct ept_change *change, struct ept_table *table)
 		uint64_t entry = ept_entry_load(change->ept, table, index);
 		enum entry_fate fate = GO;
 
-		if (ept_entry_fixed(change->ept, table, index))
-			entry = 0;
+		/* No range reaches into the gate's span. */
+		assert(!ept_entry_fixed(change->ept, table, index));
 		if (ept_entry_present(entry)) {
 			if (!whole_entry(progress, progress->at, table->level))
 				return true;
@@ -376,7 +376,8 @@ enum ept_status ept_map_step(struct ept_change *change)
 {
 	enum ept_status status = EPT_OK;
 
-	while (change->progress.stage != DONE && ept_change_is_empty(change)) {
+	assert(ept_change_is_empty(change));
+	while (change->progress.stage != DONE) {
 		status = run_stage(change);
 		if (status != EPT_OK)
 			return ept_change_abort(change, status);

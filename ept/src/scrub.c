@@ -7,17 +7,15 @@
 
 #include <stdlib.h>
 
-static bool scrub_table(struct ept_change *change, uint32_t number)
+/* Room for the edits was reserved. */
+static void scrub_table(struct ept_change *change, uint32_t number)
 {
 	struct ept *ept = change->ept;
 	struct ept_table *table = &ept->tables.tables[number];
 
-	if (!ept_change_reserve(change, EPT_ENTRIES))
-		return false;
 	for (unsigned index = 0; index < EPT_ENTRIES; index++)
 		if (ept_entry_present(ept_entry_load(ept, table, index)))
 			ept_change_store(change, table, index, 0);
-	return true;
 }
 
 static void list_push(struct ept_list *list, uint32_t number)

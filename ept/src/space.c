@@ -162,7 +162,7 @@ bool ept_space_translate(struct ept_space *space, struct gpa gpa, struct fpa *to
 	*rights = EPT_READ | EPT_WRITE | EPT_EXEC;
 	pthread_mutex_lock(&space->lock);
 	table = space->root;
-	for (unsigned level = EPT_ROOT_LEVEL; level > 0; level--) {
+	for (unsigned level = EPT_ROOT_LEVEL;; level--) {
 		unsigned index = ept_entry_index(gpa, level);
 
 		entry = ept_entry_fixed(ept, table, index) ? 0 : ept_entry_load(ept, table, index);

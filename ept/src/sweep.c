@@ -124,67 +124,47 @@ static bool visit(struct ept_change *change, struct rmap_entry at, bool *busy)
 }
 
 /*
- * All entries of @level that the reverse map knows for the page that the pass is at; false without
- * memory. There is room for each table once, but a table can map a page more often.
+ * Looks at the entries of @level that the reverse map names for the page that the pass is at, up to one whose
+ * table is held then. There is room for one of each table: as a rule for all of them, and no memory is needed
+ * for those that are left. They are in other places if anything has changed since: @busy, then.
  */
-static bool find_all(struct ept_change *change, unsigned level)
+static bool visit_all(struct ept_change *change, unsigned level, bool *busy)
 {
 	struct file_page page = ept_rmap_page(change->sweep.at, level);
 	struct ept_list *found = &change->found;
-	size_t count;
+	uint64_t version = 0;
+	size_t seen = 0;
+	size_t all;
 
-	found->count = 0;
-	while ((count = rmap_page_find(change->ept->rmap, page, found->items, found->capacity)) >
-	       found->capacity)
-		if (!ept_list_reserve(found, count, sizeof(struct rmap_entry)))
+	do {
+		uint64_t before = version;
+
+		all = rmap_page_find_from(change->ept->rmap, page, seen, found->items,
+					  found->capacity, &version);
+		if (seen && version != before) {
+			*busy = true;
 			return false;
-	found->count = count;
-	return true;
-}
-
-static bool visit_found(struct ept_change *change, bool *busy)
-{
-	for (size_t i = 0; i < change->found.count; i++)
-		if (visit(change, found_entries(change)[i], busy))
-			return true;
-	return false;
-}
-
-/* The same for entries that there is no memory to list: by asking each table. */
-static bool visit_tables(struct ept_change *change, unsigned level, bool *busy)
-{
-	struct file_page page = ept_rmap_page(change->sweep.at, level);
-	struct rmap_entry at = { 0 };
-
-	for (; at.table < change->ept->config.memory.table_count; at.table++)
-		for (at.index = 0; rmap_page_next(change->ept->rmap, page, &at); at.index++)
-			if (visit(change, at, busy))
+		}
+		for (size_t at = 0; at < found->capacity && seen < all; at++, seen++)
+			if (visit(change, found_entries(change)[at], busy))
 				return true;
+	} while (seen < all);
 	return false;
 }
 
-static bool visit_any(struct ept_change *change, bool *busy)
-{
-	bool held = false;
-
-	for (unsigned level = 1; level <= EPT_LARGE_LEVEL && !held; level++)
-		held = find_all(change, level) ? visit_found(change, busy) :
-						 visit_tables(change, level, busy);
-	return held;
-}
-
-/* Edits one table that maps the page; no edits are there when none is left. */
+/* Edits one table that maps the page; there are no edits when there is none left. */
 static void edit_one(struct ept_change *change)
 {
-	bool busy = true;
+	bool busy;
 
-	while (busy) {
+	do {
 		busy = false;
-		if (visit_any(change, &busy))
-			return;
+		for (unsigned level = 1; level <= EPT_LARGE_LEVEL; level++)
+			if (visit_all(change, level, &busy))
+				return;
 		if (busy)
 			sched_yield();
-	}
+	} while (busy);
 }
 
 /* The place of a page that is not to be used any more after the pass. */
@@ -282,7 +262,6 @@ enum ept_status ept_sweep_end(struct ept_change *change, enum ept_status status)
 	if (status != EPT_OK && sweep->kind == WATCH && change->watched.count)
 		unwatch_new(change);
 	sweep->kind = 0;
-	change->found.count = 0;
 	change->watched.count = 0;
 	pthread_mutex_unlock(&ept->files_lock);
 	return status;
@@ -324,7 +303,7 @@ static enum ept_status begin(struct ept *ept, struct file_page first, uint64_t c
 		.first = first.page,
 		.end = first.page + count,
 	};
-	/* Steps need no more: without room for all entries, they ask table by table (visit_tables). */
+	/* No later step needs more than this. */
 	if (ept_change_reserve(change, EPT_ENTRIES) &&
 	    ept_list_reserve(&change->found, ept->config.memory.table_count,
 			     sizeof(struct rmap_entry)) &&
@@ -339,9 +318,10 @@ enum ept_status ept_file_reclaim(struct ept *ept, struct file_page first, uint64
 {
 	enum ept_status status = begin(ept, first, count, FORGET, change);
 
-	if (status == EPT_OK)
-		ept_sweep_step(change);
-	return status;
+	if (status != EPT_OK)
+		return status;
+	ept_sweep_step(change);
+	return EPT_OK;
 }
 
 enum ept_status ept_file_watch(struct ept *ept, struct file_page first, uint64_t count,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* Other people's bugs, each as a test of its own that carries its name (docs/sharing.md). */
+#include "ept_internal.h"
 #include "port.h"
 
 #define AT    (UINT64_C(4) * GIB1)
@@ -391,6 +392,75 @@ static void S8_every_part_of_the_key_counts(void **state)
 	world_destroy(world);
 }
 
+/* What one key has and another has not, in each part of it. */
+static void change_key(struct ept_key *key, unsigned part, unsigned by)
+{
+	switch (part) {
+	case 0:
+		key->domain += by;
+		break;
+	case 1:
+		key->first.file += by;
+		break;
+	case 2:
+		key->first.page += by;
+		break;
+	case 3:
+		key->level = (uint8_t)(key->level + by);
+		break;
+	case 4:
+		key->rights = (uint8_t)(key->rights + by);
+		break;
+	case 5:
+		key->mode = (uint8_t)(key->mode + by);
+		break;
+	default:
+		key->large = !key->large;
+	}
+}
+
+#define KEY_PARTS 7
+
+/*
+ * Tables with keys that no guest has, in an index of 64 chains: among so many every part is at some
+ * time the only one in which two keys of one chain differ.
+ */
+static void S8_keys_that_differ_in_one_part_find_nothing(void **state)
+{
+	enum { TABLES = 32, PART_ROUNDS = 20 };
+	struct world_options options = world_defaults(*state);
+	struct ept_table *tables[TABLES];
+	struct world *world;
+
+	options.tables = 64;
+	world = world_create(&options);
+	for (unsigned round = 0; round < PART_ROUNDS; round++) {
+		for (unsigned i = 0; i < TABLES; i++) {
+			tables[i] = ept_table_take(world->ept, 1);
+			assert_non_null(tables[i]);
+			tables[i]->key = (struct ept_key){
+				.first = {i, (uint64_t)round * EPT_ENTRIES},
+				.level = 1,
+				.rights = RW,
+			};
+			ept_index_add(world->ept, tables[i]);
+		}
+		for (unsigned i = 0; i < TABLES * KEY_PARTS; i++) {
+			struct ept_key key = tables[i / KEY_PARTS]->key;
+
+			assert_ptr_equal(ept_index_get(world->ept, &key), tables[i / KEY_PARTS]);
+			ept_table_put(world->ept, tables[i / KEY_PARTS]);
+			/* Beyond the files of all, and another step for each. */
+			change_key(&key, i % KEY_PARTS, TABLES + (round * TABLES + i) % 200);
+			assert_null(ept_index_get(world->ept, &key));
+		}
+		for (unsigned i = 0; i < TABLES; i++)
+			ept_table_put(world->ept, tables[i]);
+		world_scrub_all(world);
+	}
+	world_destroy(world);
+}
+
 /* The same file under two rights within one guest. */
 static void b1bd5cba3306_two_rights_in_one_guest(void **state)
 {
@@ -629,6 +699,7 @@ int main(void)
 		EACH_FORMAT(pKVM_8ed0fbe54046_failure_below_a_table_just_found),
 		EACH_FORMAT(b1bd5cba3306_other_rights_other_table),
 		EACH_FORMAT(S8_every_part_of_the_key_counts),
+		EACH_FORMAT(S8_keys_that_differ_in_one_part_find_nothing),
 		EACH_FORMAT(b1bd5cba3306_two_rights_in_one_guest),
 		EACH_FORMAT(bug_8ce720d5bd91_invalidations_are_batched),
 		EACH_FORMAT(bug_8ce720d5bd91_discards_are_batched),

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "ept_internal.h"
 #include "port.h"
 
 #define AT    (UINT64_C(4) * GIB1)
@@ -67,6 +68,15 @@ static void must_report(struct scene *scene, struct fpa entry, uint64_t value, c
 		port_fail(scene->world, "%s is not reported, but: %s", name, scene->reported);
 	scene->reported[0] = 0;
 	assert_int_equal(ept_check(scene->world->ept, collect, scene), 0);
+}
+
+/* The same for what was broken by other means. */
+static void must_find(struct scene *scene, const char *name)
+{
+	scene->reported[0] = 0;
+	assert_true(ept_check(scene->world->ept, collect, scene) > 0);
+	if (!strstr(scene->reported, name))
+		port_fail(scene->world, "%s is not found, but: %s", name, scene->reported);
 }
 
 static const struct ept_format *format_of(const struct scene *scene)
@@ -135,6 +145,21 @@ static void S2_a_shared_page_that_is_writable(void **state)
 	entry = world_load(scene.world, at);
 	assert_false(ept_entry_writable(format_of(&scene), entry));
 	must_report(&scene, at, ept_entry_with_write(format_of(&scene), entry, true), "S2");
+	scene_destroy(&scene);
+}
+
+/* The page has one count, its table has one, but the root above them is a clone's too. */
+static void S2_a_path_that_writes_to_a_page_below_a_shared_table(void **state)
+{
+	struct scene scene;
+	uint64_t entry;
+
+	scene_create(&scene, state);
+	scene.b = guest_must_clone(scene.a);
+	entry = guest_entry(scene.a, AT, EPT_ROOT_LEVEL);
+	assert_false(ept_entry_writable(format_of(&scene), entry));
+	must_report(&scene, entry_at(scene.a, AT, EPT_ROOT_LEVEL),
+		    ept_entry_with_write(format_of(&scene), entry, true), "which others map");
 	scene_destroy(&scene);
 }
 
@@ -223,6 +248,94 @@ static void S5_a_page_where_it_does_not_lie_any_more(void **state)
 	scene_destroy(&scene);
 }
 
+static void S5_a_page_of_another_file(void **state)
+{
+	struct scene scene;
+	struct fpa page;
+	uint32_t other;
+
+	scene_create(&scene, state);
+	other = world_file(scene.world, PAGES, false);
+	page = world_file_page(scene.world, other, EPT_ENTRIES + 9);
+	must_report(&scene, entry_at(scene.a, AT + MIB2 + 9 * KIB4, 1),
+		    ept_entry_leaf(format_of(&scene), page, RX), "of file 1, its region shows");
+	page = world_file_page(scene.world, other, 9);
+	must_report(&scene, entry_at(scene.b, AT + 9 * KIB4, 1),
+		    ept_entry_leaf(format_of(&scene), page, RX), "S8");
+	scene_destroy(&scene);
+}
+
+/* A page of a spare file in which no page lies, in a table of its own and in one of the index. */
+static void S4_an_entry_for_a_spare_page_that_nobody_has(void **state)
+{
+	struct scene scene;
+	struct fpa page;
+
+	scene_create(&scene, state);
+	page = world_file_page(scene.world, world_spare_file(scene.world, 4), 2);
+	must_report(&scene, entry_at(scene.a, AT + MIB2 + 9 * KIB4, 1),
+		    ept_entry_leaf(format_of(&scene), page, RX), "S4");
+	must_report(&scene, entry_at(scene.b, AT + 9 * KIB4, 1),
+		    ept_entry_leaf(format_of(&scene), page, RX), "S8");
+	scene_destroy(&scene);
+}
+
+/* A table to which all may write shows a file, never what one of them has for itself. */
+static void S5_a_private_page_where_all_may_write(void **state)
+{
+	struct ept_region region;
+	struct scene scene;
+	uint64_t entry;
+	uint32_t file;
+
+	scene_create(&scene, state);
+	file = world_file(scene.world, PAGES, true);
+	region = region_of(AT + GIB1, MIB2, file, 0, RW);
+	region.mode = EPT_SHARED;
+	assert_int_equal(guest_map(scene.a, &region), EPT_OK);
+	guest_must_write(scene.a, AT + GIB1, 1);
+	entry = guest_entry(scene.a, AT + MIB2, 1);
+	must_report(&scene, entry_at(scene.a, AT + GIB1, 1), entry, "in a shared region");
+	scene_destroy(&scene);
+}
+
+static void F29_a_writable_entry_for_a_watched_page(void **state)
+{
+	struct ept_region region;
+	struct scene scene;
+	struct tally tally;
+	uint64_t entry;
+	uint32_t file;
+
+	scene_create(&scene, state);
+	file = world_file(scene.world, PAGES, true);
+	region = region_of(AT + GIB1, MIB2, file, 0, RW);
+	region.mode = EPT_SHARED;
+	assert_int_equal(guest_map(scene.a, &region), EPT_OK);
+	guest_must_write(scene.a, AT + GIB1, 1);
+	entry = guest_entry(scene.a, AT + GIB1 + 3 * KIB4, 1);
+	assert_true(ept_entry_writable(format_of(&scene), entry));
+	assert_int_equal(world_watch(scene.world, (struct file_page){file, 3}, 1, &tally), EPT_OK);
+	must_report(&scene, entry_at(scene.a, AT + GIB1 + 3 * KIB4, 1), entry, "F29");
+	scene_destroy(&scene);
+}
+
+/* All of a path grants it: the entry of a private page, too. */
+static void S5_the_right_to_write_where_the_region_has_none(void **state)
+{
+	struct scene scene;
+	struct fpa at;
+	uint64_t entry;
+
+	scene_create(&scene, state);
+	assert_int_equal(guest_protect(scene.a, AT + MIB2, MIB2, RX), EPT_OK);
+	guest_must_read(scene.a, AT + MIB2, 1);
+	at = entry_at(scene.a, AT + MIB2, 1);
+	entry = world_load(scene.world, at);
+	must_report(&scene, at, ept_entry_with_write(format_of(&scene), entry, true), "S5");
+	scene_destroy(&scene);
+}
+
 static void S5_more_rights_than_the_region_grants(void **state)
 {
 	struct scene scene;
@@ -264,6 +377,34 @@ static void S7_the_reverse_map_and_the_tables_differ(void **state)
 	/* And for a page: the entry of another one. */
 	entry = guest_entry(scene.b, AT, 1);
 	must_report(&scene, entry_at(scene.b, AT + KIB4, 1), entry, "S7");
+	scene_destroy(&scene);
+}
+
+/* What the reverse map and the index know of a table that has been given back. */
+static void S7_S4_a_free_table_that_is_still_known(void **state)
+{
+	struct file_page page = {0, 5};
+	struct rmap_entry at = {0, 7};
+	struct ept_table *table;
+	struct scene scene;
+
+	scene_create(&scene, state);
+	at.table = world_table_number(scene.world, guest_table(scene.a, AT + MIB2, 1));
+	table = &scene.world->ept->tables.tables[at.table];
+	assert_int_equal(guest_unmap(scene.a, AT + MIB2, MIB2), EPT_OK);
+	world_scrub_all(scene.world);
+	assert_int_equal(ept_check(scene.world->ept, NULL, NULL), 0);
+	assert_true(rmap_page_add(scene.world->ept->rmap, page, at, 1));
+	must_find(&scene, "S7: the reverse map knows table");
+	rmap_page_remove(scene.world->ept->rmap, page, at, 1);
+	assert_int_equal(ept_check(scene.world->ept, NULL, NULL), 0);
+	assert_true(rmap_owner_add(scene.world->ept->rmap, at.table, at));
+	must_find(&scene, "S7: the reverse map knows table");
+	assert_true(rmap_owner_remove(scene.world->ept->rmap, at));
+	table->indexed = true;
+	must_find(&scene, "S4");
+	table->indexed = false;
+	assert_int_equal(ept_check(scene.world->ept, NULL, NULL), 0);
 	scene_destroy(&scene);
 }
 
@@ -484,14 +625,21 @@ int main(void)
 		EACH_FORMAT(S1_a_wrong_use_count),
 		EACH_FORMAT(S2_a_path_that_writes_to_a_shared_table),
 		EACH_FORMAT(S2_a_shared_page_that_is_writable),
+		EACH_FORMAT(S2_a_path_that_writes_to_a_page_below_a_shared_table),
 		EACH_FORMAT(S3_a_page_mapped_twice_or_not_at_all),
 		EACH_FORMAT(S4_an_entry_for_a_free_page),
 		EACH_FORMAT(S4_an_entry_for_a_free_table),
 		EACH_FORMAT(S5_another_page_than_the_region_shows),
 		EACH_FORMAT(S5_a_page_where_it_does_not_lie_any_more),
+		EACH_FORMAT(S5_a_page_of_another_file),
+		EACH_FORMAT(S4_an_entry_for_a_spare_page_that_nobody_has),
+		EACH_FORMAT(S5_a_private_page_where_all_may_write),
+		EACH_FORMAT(F29_a_writable_entry_for_a_watched_page),
+		EACH_FORMAT(S5_the_right_to_write_where_the_region_has_none),
 		EACH_FORMAT(S5_more_rights_than_the_region_grants),
 		EACH_FORMAT(S5_something_outside_of_all_regions),
 		EACH_FORMAT(S7_the_reverse_map_and_the_tables_differ),
+		EACH_FORMAT(S7_S4_a_free_table_that_is_still_known),
 		EACH_FORMAT(S8_a_table_at_two_levels),
 		EACH_FORMAT(S8_a_table_that_is_not_what_the_index_says),
 		EACH_FORMAT(S9_a_writable_entry_for_a_private_file),

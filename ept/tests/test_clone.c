@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* Sharing by cloning, and what writes do to it: the rows of docs/sharing.md, by id. */
+#include "ept_internal.h"
+#include "meanwhile.h"
 #include "port.h"
 
 #define AT    (UINT64_C(4) * GIB1)
@@ -78,6 +80,25 @@ static void F2_clone_shares_tables_and_copies_no_entries(void **state)
 	guest_must_read(b, 3 * GIB512, 2);
 	assert_int_equal(ept_space_faults(b->space), 0);
 	world_destroy(a->world);
+}
+
+/* Nothing is shared but an empty root, until one of them maps something. */
+static void F2_a_guest_without_regions_is_cloned(void **state)
+{
+	struct world_options options = world_defaults(*state);
+	struct world *world = world_create(&options);
+	struct guest *a = guest_create(world, 0, true);
+	struct guest *b = guest_must_clone(a);
+
+	the_file = world_file(world, PAGES, false);
+	assert_int_equal(a->last.gate_edits, 0);
+	guest_must_map(b, AT, PAGES * KIB4, the_file, 0, RWX);
+	guest_must_write(b, AT, 1);
+	assert_int_equal(guest_exec(a, AT), EPT_OUTSIDE);
+	guest_must_map(a, AT, PAGES * KIB4, the_file, 0, RWX);
+	guest_must_read(a, AT, world_stamp(the_file, 0, 0));
+	guest_must_read(b, AT, 1);
+	world_destroy(world);
 }
 
 static void F3_private_and_writable_is_protected_when_shared(void **state)
@@ -182,6 +203,66 @@ static void F5_a_table_whose_count_fell_to_one_is_kept(void **state)
 	assert_int_equal(guest_table(b, AT, 1).v, table.v);
 	guest_must_read(b, AT, 2);
 	world_destroy(b->world);
+}
+
+static void destroy_guest(void *context)
+{
+	guest_destroy(context);
+}
+
+/* The other guest ends when this one has found that both have the root, and takes a table for a
+ * copy. */
+static void F5_a_root_that_its_others_left_meanwhile_is_kept(void **state)
+{
+	struct guest *a = guest_in_world(state);
+	struct world *world = a->world;
+	struct ept_counters before;
+	struct fpa root;
+	struct guest *b;
+
+	guest_must_write(a, AT, 1);
+	b = guest_must_clone(a);
+	root = ept_space_root(b->space);
+	before = counters_of(b);
+	world->check_every = 0;
+	meanwhile(BEFORE_LOCK, &world->ept->tables.lock, 1, destroy_guest, a);
+	guest_must_write(b, AT, 2);
+	assert_true(meanwhile_happened());
+	world->check_every = 1;
+	world_check(world);
+	assert_int_equal(copied_since(b, &before), 0);
+	assert_int_equal(ept_space_root(b->space).v, root.v);
+	guest_must_read(b, AT, 2);
+	world_destroy(world);
+}
+
+/* The same for a table below, which both found in the index. */
+static void F5_a_table_that_its_others_left_meanwhile_is_kept(void **state)
+{
+	struct guest *a = guest_in_world(state);
+	struct world *world = a->world;
+	struct guest *b = guest_create(world, 0, true);
+	struct ept_counters before;
+	struct fpa table;
+
+	guest_must_map(b, AT, PAGES * KIB4, the_file, 0, RWX);
+	guest_must_read(a, AT, world_stamp(the_file, 0, 0));
+	guest_must_read(b, AT, world_stamp(the_file, 0, 0));
+	assert_true(same_table(a, b, AT, 1));
+	table = guest_table(b, AT, 1);
+	before = counters_of(b);
+	world->check_every = 0;
+	meanwhile(BEFORE_LOCK, &world->ept->tables.lock, 1, destroy_guest, a);
+	guest_must_write(b, AT, 2);
+	assert_true(meanwhile_happened());
+	world->check_every = 1;
+	world_check(world);
+	assert_int_equal(copied_since(b, &before), 0);
+	assert_int_equal(guest_table(b, AT, 1).v, table.v);
+	/* It shows private memory now, so nobody else finds it. */
+	assert_int_equal(usage_of(b).indexed, 0);
+	guest_must_read(b, AT, 2);
+	world_destroy(world);
 }
 
 static void F6_a_copy_takes_references(void **state)
@@ -412,6 +493,68 @@ static void B1_reset_brings_back_regions(void **state)
 	world_destroy(a->world);
 }
 
+/* Neither can who is frozen, even as a clone of a frozen one. */
+static void B1_a_frozen_clone_is_not_reset(void **state)
+{
+	struct guest *a = guest_in_world(state);
+	struct guest *b, *c;
+
+	guest_must_write(a, AT, 1);
+	assert_int_equal(guest_freeze(a), EPT_OK);
+	b = guest_must_clone(a);
+	guest_must_write(b, AT, 2);
+	assert_int_equal(guest_freeze(b), EPT_OK);
+	assert_int_equal(guest_reset(b), EPT_FROZEN);
+	c = guest_must_clone(b);
+	guest_must_write(c, AT, 3);
+	assert_int_equal(guest_reset(c), EPT_OK);
+	guest_must_read(c, AT, 2);
+	guest_must_read(b, AT, 2);
+	guest_must_read(a, AT, 1);
+	world_destroy(a->world);
+}
+
+/* 512 GiB whose writes go to the file have a table of level 3 to which all may write, in clones
+ * too. */
+static void S2_an_entry_of_the_root_stays_writable_where_all_may_write(void **state)
+{
+	struct guest *a = guest_in_world(state);
+	/* Nothing of it is read or written, so there need not be memory behind it. */
+	struct ept_file file = {
+		.window = {UINT64_C(1) << 48},
+		.pages = GIB512 / KIB4,
+		.writable = true,
+	};
+	int number = ept_file_add(a->world->ept, &file);
+	struct ept_region region = region_of(GIB512, GIB512, (uint32_t)number, 0, RW);
+	unsigned rights;
+	struct guest *b;
+	struct fpa page;
+
+	assert_true(number >= 0);
+	region.mode = EPT_SHARED;
+	assert_int_equal(guest_map(a, &region), EPT_OK);
+	assert_int_equal(guest_fault(a, GIB512, EPT_WRITE), EPT_OK);
+	guest_must_write(a, AT, 1);
+	b = guest_must_clone(a);
+	/* One for the span of AT, none for that of the file. */
+	assert_int_equal(a->last.gate_edits, 1);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_true(ept_space_translate(b->space, (struct gpa){GIB512}, &page, &rights));
+		assert_int_equal(rights, RW);
+		assert_int_equal(page.v, file.window.v);
+		assert_true(same_table(a, b, GIB512, 3));
+		/* Now with a root of its own. */
+		guest_must_write(b, AT, 2);
+		assert_int_equal(same_table(a, b, AT, EPT_ROOT_LEVEL), false);
+	}
+	assert_int_equal(guest_fault(b, GIB512 + GIB1, EPT_WRITE), EPT_OK);
+	assert_true(ept_space_translate(a->space, (struct gpa){GIB512 + GIB1}, &page, &rights));
+	assert_int_equal(rights, RW);
+	guest_must_read(a, AT, 1);
+	world_destroy(a->world);
+}
+
 /* A frozen parent that its owner ended stays for its clones. */
 static void B1_reset_after_the_parents_end(void **state)
 {
@@ -573,11 +716,14 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		EACH_FORMAT(F2_clone_shares_tables_and_copies_no_entries),
+		EACH_FORMAT(F2_a_guest_without_regions_is_cloned),
 		EACH_FORMAT(F3_private_and_writable_is_protected_when_shared),
 		EACH_FORMAT(F3_rights_that_a_shared_table_kept_are_taken_back),
 		EACH_FORMAT(F4_joining_a_table_never_overwrites),
 		EACH_FORMAT(F5_write_unshares_the_tables_on_its_path),
 		EACH_FORMAT(F5_a_table_whose_count_fell_to_one_is_kept),
+		EACH_FORMAT(F5_a_root_that_its_others_left_meanwhile_is_kept),
+		EACH_FORMAT(F5_a_table_that_its_others_left_meanwhile_is_kept),
 		EACH_FORMAT(F6_a_copy_takes_references),
 		EACH_FORMAT(F7_read_faults_never_unshare),
 		EACH_FORMAT(F17_changes_of_mappings_unshare),
@@ -588,6 +734,8 @@ int main(void)
 		EACH_FORMAT(T5_unsharing_goes_down_the_path_only),
 		EACH_FORMAT(B1_reset_costs_what_was_written),
 		EACH_FORMAT(B1_reset_brings_back_regions),
+		EACH_FORMAT(B1_a_frozen_clone_is_not_reset),
+		EACH_FORMAT(S2_an_entry_of_the_root_stays_writable_where_all_may_write),
 		EACH_FORMAT(B1_reset_after_the_parents_end),
 		EACH_FORMAT(F22_vcpus_enter_with_a_copied_root),
 		EACH_FORMAT(F22_a_copied_table_is_seen_by_all_vcpus),

@@ -3,6 +3,7 @@
  * Events of tables: recorded, numbered, bisected; guests too small to share; who pays for what.
  * Rows of docs/sharing.md, by id.
  */
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -166,6 +167,60 @@ static void F12_events_that_were_overwritten_leave_a_gap(void **state)
 				 i < 2 ? 3 : 2);
 		assert_int_equal(log.events[0].number, 18 + 3 * i);
 	}
+	world_destroy(world);
+}
+
+struct reader {
+	struct world *world;
+	atomic_bool stop;
+	atomic_bool missed; /* an event that was not whole when it was read, or not any more */
+	atomic_bool wrong;
+};
+
+static void *read_events(void *argument)
+{
+	struct reader *reader = argument;
+	struct log log = {0};
+	uint64_t next = 0;
+
+	while (!atomic_load(&reader->stop)) {
+		log_read(reader->world, &log);
+		for (size_t i = 0; i < log.count; i++) {
+			const struct ept_event *event = &log.events[i];
+
+			/* Each is later than the one before, and as one writer left it. */
+			if (event->number < next || event->kind >= EPT_EVENT_KINDS ||
+			    event->level < 1 || event->level > EPT_ROOT_LEVEL)
+				atomic_store(&reader->wrong, true);
+			next = event->number + 1;
+		}
+		if (log.next != next)
+			atomic_store(&reader->missed, true);
+	}
+	return NULL;
+}
+
+/* The ring has two places, so the events that are read are written over at the same time. */
+static void F12_a_reader_beside_a_writer_sees_whole_events(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, false);
+	struct guest *a = guest_with(world, BYTES, file, false);
+	struct reader reader = {.world = world};
+	pthread_t thread;
+
+	assert_true(ept_trace_start(world->ept, 2));
+	world->check_every = 0;
+	assert_int_equal(pthread_create(&thread, NULL, read_events, &reader), 0);
+	for (unsigned i = 0; i < 2000 && !atomic_load(&reader.missed); i++) {
+		guest_must_write(a, AT + i % 8 * KIB4, i);
+		assert_int_equal(guest_protect(a, AT, BYTES, RX), EPT_OK);
+		assert_int_equal(guest_protect(a, AT, BYTES, RWX), EPT_OK);
+		guest_destroy(guest_must_clone(a));
+	}
+	atomic_store(&reader.stop, true);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_false(atomic_load(&reader.wrong));
 	world_destroy(world);
 }
 
@@ -506,6 +561,7 @@ int main(void)
 		EACH_FORMAT(F12_every_kind_of_event_is_recorded),
 		EACH_FORMAT(F12_a_break_is_recorded),
 		EACH_FORMAT(F12_events_that_were_overwritten_leave_a_gap),
+		EACH_FORMAT(F12_a_reader_beside_a_writer_sees_whole_events),
 		EACH_FORMAT(F12_without_a_trace_nothing_is_recorded),
 		EACH_FORMAT(F12_an_event_that_is_left_out_is_not_shared),
 		EACH_FORMAT(F12_bisecting_finds_the_event),

@@ -706,7 +706,136 @@ static void F29_pages_that_there_are_not(void **state)
 	world_destroy(world);
 }
 
-/* ---- files that grow ---- */
+/* To end a watch that nobody began changes nothing: neither in a file that was never watched, nor
+ * beside. */
+static void F29_only_what_is_watched_is_unwatched(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, true);
+	struct guest *a, *b;
+
+	ept_file_unwatch(world->ept, page_of(file, 0), PAGES);
+	a = guest_with_shared(world, AT, file, true);
+	guest_must_write(a, gpa_of(PAGE), WRITTEN);
+	assert_true(is_large(a, gpa_of(PAGE)));
+	must_watch(world, file, PAGE, 1);
+	ept_file_unwatch(world->ept, page_of(file, PAGE + 1), 8);
+	ept_file_unwatch(world->ept, page_of(file, PAGE - 8), 8);
+	assert_int_equal(guest_write(a, gpa_of(PAGE), 1), EPT_WATCHED);
+	/* Its 2 MiB are still special. */
+	b = guest_with_shared(world, AT, file, true);
+	guest_must_write(b, gpa_of(PAGE + 1), WRITTEN);
+	assert_false(is_large(b, gpa_of(PAGE)));
+	ept_file_unwatch(world->ept, page_of(file, PAGE), 1);
+	ept_file_unwatch(world->ept, page_of(file, PAGE), 1);
+	guest_must_write(a, gpa_of(PAGE), WRITTEN + 1);
+	guest_must_read(b, gpa_of(PAGE), WRITTEN + 1);
+	assert_true(ept_file_is_plain(world->ept, page_of(file, PAGE)));
+	world_destroy(world);
+}
+
+/*
+ * In a region that is too small to be shared by the index a clone has to copy the table: what it
+ * copies are entries that lost the right to write to a watch, which is over.
+ */
+static void F29_a_clone_writes_where_a_watch_is_over(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, true);
+	struct ept_region region = region_of(AT, 64 * KIB4, file, 0, RW);
+	struct guest *a, *b;
+
+	region.mode = EPT_SHARED;
+	a = guest_like(world, &region);
+	guest_must_write(a, gpa_of(PAGE), WRITTEN);
+	must_watch(world, file, PAGE, 1);
+	ept_file_unwatch(world->ept, page_of(file, PAGE), 1);
+	b = guest_must_clone(a);
+	assert_true(same_table(a, b, gpa_of(PAGE)));
+	guest_must_write(b, gpa_of(PAGE), WRITTEN + 1);
+	assert_false(same_table(a, b, gpa_of(PAGE)));
+	/* The fault that copied the table gave the right back, too. */
+	assert_int_equal(ept_space_faults(b->space), 1);
+	guest_must_read(a, gpa_of(PAGE), WRITTEN + 1);
+	guest_must_write(a, gpa_of(PAGE), WRITTEN + 2);
+	guest_must_read(b, gpa_of(PAGE), WRITTEN + 2);
+	world_destroy(world);
+}
+
+/* ---- files that come and grow ---- */
+
+static void F28_files_that_are_refused(void **state)
+{
+	struct world *world = world_of(state);
+	const uint64_t end = UINT64_C(1) << 52;
+	const uint64_t free = UINT64_C(1) << 50;
+	const uint64_t taken = world->files[world_file(world, PAGES, false)].ept.window.v;
+	const struct {
+		const char *what;
+		struct ept_file file;
+	} refused[] = {
+		{"from within a page", {.window = {free + 1}, .pages = 1}},
+		{"from beyond the end", {.window = {end}, .pages = 1}},
+		{"beyond the end", {.window = {end - KIB4}, .pages = 2}},
+		{"growing beyond the end", {.window = {end - KIB4}, .pages = 1, .capacity = 2}},
+		{"longer than all", {.window = {free}, .pages = UINT64_C(1) << 45}},
+		{"where another is", {.window = {taken}, .pages = PAGES}},
+		{"within another", {.window = {taken + KIB4}, .pages = 1}},
+		{"around another", {.window = {taken - KIB4}, .pages = PAGES + 2}},
+		{"to where another is", {.window = {taken - KIB4}, .pages = 2}},
+		{"growing to where another is",
+		 {.window = {taken - KIB4}, .pages = 1, .capacity = 2}},
+	};
+	struct ept_file file = {.window = {free}, .pages = 1};
+	int number = 0;
+
+	for (unsigned i = 0; i < sizeof(refused) / sizeof(*refused); i++)
+		if (ept_file_add(world->ept, &refused[i].file) != -1)
+			port_fail(world, "a file was not refused: %s", refused[i].what);
+	/* The numbers of those that were refused are given to others: up to the last one there is.
+	 */
+	file.window.v = taken - KIB4;
+	assert_int_equal(ept_file_add(world->ept, &file), 1);
+	file.window.v = taken + BYTES;
+	assert_int_equal(ept_file_add(world->ept, &file), 2);
+	file.window.v = free;
+	for (int expected = 3; expected < EPT_FILES; expected++) {
+		number = ept_file_add(world->ept, &file);
+		assert_int_equal(number, expected);
+		file.window.v += KIB4;
+	}
+	assert_int_equal(ept_file_add(world->ept, &file), -1);
+	world_destroy(world);
+}
+
+static void F28_regions_that_are_refused(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, false);
+	uint32_t spare = world_spare_file(world, PAGES);
+	const struct ept_region sound = region_of(AT, MIB2, file, 0, RWX);
+	struct guest *a = guest_create(world, 0, true);
+	struct ept_region refused[8];
+
+	for (unsigned i = 0; i < 8; i++)
+		refused[i] = sound;
+	refused[0].first.file = spare;
+	refused[1].first.file = spare + 1;
+	refused[2].rights = 8 | EPT_READ;
+	refused[3].rights = EPT_WRITE;
+	refused[4].mode = EPT_SHARED; /* of a file that is not writable */
+	refused[5].mode = (enum ept_mode)2;
+	refused[6].first.page = PAGES;
+	refused[7].bytes = BYTES + KIB4;
+	for (unsigned i = 0; i < 8; i++)
+		if (guest_map(a, &refused[i]) != EPT_INVALID)
+			port_fail(world, "region %u was not refused", i);
+	assert_int_equal(guest_map(a, &sound), EPT_OK);
+	assert_int_equal(guest_protect(a, AT, MIB2, 8 | EPT_READ), EPT_INVALID);
+	assert_int_equal(guest_protect(a, AT, MIB2, EPT_WRITE), EPT_INVALID);
+	must_read_file(a, file, 0);
+	world_destroy(world);
+}
 
 static void F28_a_file_that_grows_is_mapped_as_far_as_it_goes(void **state)
 {
@@ -744,7 +873,50 @@ static void F28_a_file_that_grows_is_mapped_as_far_as_it_goes(void **state)
 	world_destroy(world);
 }
 
+/* Two regions in one table: the entry behind that of the last page of the pass is for a page behind
+ * it. */
+static void F27_reclaim_stops_at_its_last_page(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, false);
+	struct guest *a = guest_create(world, 0, true);
+	struct tally tally;
+
+	guest_must_map(a, AT, 2 * KIB4, file, 5, RX);
+	guest_must_map(a, AT + 2 * KIB4, 2 * KIB4, file, 9, RX);
+	for (unsigned i = 0; i < 4; i++)
+		guest_must_read(a, AT + i * KIB4, world_stamp(file, i < 2 ? 5 + i : 7 + i, 0));
+	assert_int_equal(world_reclaim(world, page_of(file, 6), 3, &tally), EPT_OK);
+	assert_int_equal(tally.gate_edits, 1);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(ept_entry_present(guest_entry(a, AT + i * KIB4, 1)), i != 1);
+	guest_must_read(a, AT + KIB4, world_stamp(file, 6, 0));
+	world_destroy(world);
+}
+
 /* ---- which pages were accessed ---- */
+
+/* Where entries have no bit for it, nobody is told that nothing was. */
+static void F27_no_harvest_without_an_accessed_bit(void **state)
+{
+	struct ept_format format = *(const struct ept_format *)*state;
+	struct world_options options = world_defaults(&format);
+	uint64_t accessed[PAGES / 64] = {0};
+	struct world *world;
+	struct tally tally;
+	struct guest *a;
+	uint32_t file;
+
+	format.accessed_bit = 0;
+	world = world_create(&options);
+	file = world_file(world, PAGES, false);
+	a = guest_with(world, file);
+	must_read_file(a, file, PAGE);
+	assert_int_equal(world_harvest(world, page_of(file, 0), PAGES, accessed, &tally),
+			 EPT_INVALID);
+	must_read_file(a, file, PAGE);
+	world_destroy(world);
+}
 
 #define WORDS (PAGES / 64)
 
@@ -882,6 +1054,12 @@ int main(void)
 		EACH_FORMAT(F29_watching_is_one_edit_for_each_table),
 		EACH_FORMAT(S10_watches_that_overlap_stay),
 		EACH_FORMAT(F29_pages_that_there_are_not),
+		EACH_FORMAT(F29_only_what_is_watched_is_unwatched),
+		EACH_FORMAT(F29_a_clone_writes_where_a_watch_is_over),
+		EACH_FORMAT(F28_files_that_are_refused),
+		EACH_FORMAT(F28_regions_that_are_refused),
+		EACH_FORMAT(F27_reclaim_stops_at_its_last_page),
+		EACH_FORMAT(F27_no_harvest_without_an_accessed_bit),
 		EACH_FORMAT(F28_a_file_that_grows_is_mapped_as_far_as_it_goes),
 		EACH_FORMAT(F27_a_harvest_tells_what_was_accessed_since_the_last_one),
 		EACH_FORMAT(F27_a_harvest_sets_only_its_own_bits),

@@ -6,6 +6,8 @@
  */
 #include "port.h"
 
+#include "ept/trace.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -184,6 +186,104 @@ static void prepare_large_shared_clone(struct scene *scene)
 	prepare_large_shared(scene);
 	guest_must_write(scene->guests[0], LARGE, 1);
 	scene->guests[1] = guest_must_clone(scene->guests[0]);
+}
+
+/* Tables of its own, whose right to write comes back with a fault. */
+static void prepare_protected(struct scene *scene)
+{
+	prepare_own(scene);
+	guest_protect(scene->guests[0], AT, KIB4, RX);
+	guest_protect(scene->guests[0], AT, KIB4, RWX);
+}
+
+/* The same where there was a clone: its tables granted more than they may. */
+static void prepare_after_a_clone(struct scene *scene)
+{
+	prepare_clone(scene);
+	guest_must_write(scene->guests[1], AT, 7);
+	guest_destroy(scene->guests[1]);
+	scene->guests[1] = NULL;
+}
+
+/* As many upper tables, three for each guest, as make the second one more need room in the reverse
+ * map. */
+static void add_crowd(struct scene *scene)
+{
+	for (unsigned i = 0; i < 20; i++) {
+		struct guest *guest = guest_create(scene->world, 0, true);
+
+		guest_must_map(guest, AT, MIB2, scene->file, 0, RWX);
+		guest_must_read(guest, AT, stamp(scene, 0));
+	}
+}
+
+static void prepare_crowd(struct scene *scene)
+{
+	add_crowd(scene);
+	prepare_clone(scene);
+}
+
+static void prepare_regions(struct scene *scene)
+{
+	join(scene, 0);
+	for (unsigned i = 0; i < 5; i++)
+		guest_must_map(scene->guests[0], AT + SPAN + i * MIB2, KIB4, scene->file, i, RWX);
+}
+
+/* A page that is gone, beside others, in a table that could be shared. */
+static void prepare_reclaimed(struct scene *scene)
+{
+	struct tally tally;
+
+	prepare_indexed(scene);
+	world_reclaim(scene->world, (struct file_page){scene->file, 0}, 8, &tally);
+}
+
+/* The only page of a region is gone: the table is there and maps nothing. Another is still mapped.
+ */
+static void prepare_reclaimed_all(struct scene *scene)
+{
+	struct tally tally;
+
+	scene->guests[0] = guest_create(scene->world, 0, true);
+	guest_must_map(scene->guests[0], AT, KIB4, scene->file, 0, RWX);
+	guest_must_map(scene->guests[0], AT + MIB2, KIB4, scene->file, 7, RWX);
+	guest_must_read(scene->guests[0], AT, stamp(scene, 0));
+	world_reclaim(scene->world, (struct file_page){scene->file, 0}, 1, &tally);
+	guest_must_read(scene->guests[0], AT + MIB2, stamp(scene, 7));
+}
+
+/* Writes go to the file by 4 KiB, and one page was watched. */
+static void prepare_watched_before(struct scene *scene)
+{
+	struct file_page page = {scene->through, (MIB2 + KIB4) / KIB4};
+	struct ept_region region = region_of(LARGE, SPAN, scene->through, 0, RWX);
+	struct tally tally;
+
+	region.mode = EPT_SHARED;
+	scene->guests[0] = guest_create(scene->world, 0, true);
+	if (guest_map(scene->guests[0], &region) != EPT_OK)
+		port_fail(scene->world, "mapping");
+	guest_must_write(scene->guests[0], LARGE + MIB2 + KIB4, 1);
+	world_watch(scene->world, page, 1, &tally);
+	ept_file_unwatch(scene->world->ept, page, 1);
+}
+
+/* The world is one where guests of this size have tables of their own: see threshold_of(). */
+static void prepare_apart(struct scene *scene)
+{
+	prepare_own(scene);
+}
+
+static void prepare_apart_crowd(struct scene *scene)
+{
+	add_crowd(scene);
+	prepare_own(scene);
+}
+
+static void prepare_apart_frozen(struct scene *scene)
+{
+	prepare_frozen(scene);
 }
 
 static enum ept_status begin_read(struct scene *scene, struct ept_change *change)
@@ -416,6 +516,17 @@ static const struct scenario scenarios[] = {
 	{"a page moves", prepare_indexed, begin_page_move},
 	{"a page moves after cloning", prepare_clone, begin_page_move},
 	{"a page moves from an entry of 2 MiB", prepare_large, begin_page_move},
+	{"write to what lost the right to write", prepare_protected, begin_write},
+	{"write after a clone has ended", prepare_after_a_clone, begin_write},
+	{"write after cloning, among many", prepare_crowd, begin_write},
+	{"map beside many regions", prepare_regions, begin_map},
+	{"read of what was reclaimed", prepare_reclaimed, begin_read},
+	{"write to what was reclaimed", prepare_reclaimed_all, begin_write},
+	{"write to a file that was watched", prepare_watched_before, begin_large_write},
+	{"clone of all tables", prepare_apart, begin_clone},
+	{"clone of all tables, among many", prepare_apart_crowd, begin_clone},
+	{"snapshot of all tables", prepare_apart, begin_snapshot},
+	{"reset to copies of all tables", prepare_apart_frozen, begin_reset},
 };
 
 #define SCENARIOS (sizeof(scenarios) / sizeof(*scenarios))
@@ -527,6 +638,14 @@ static void add_filler(struct scene *scene, unsigned count)
 		guest_must_read(filler, i * MIB2, world_stamp(scene->big, i * EPT_ENTRIES, 0));
 }
 
+static unsigned threshold_of(const struct scenario *scenario)
+{
+	return scenario->prepare == prepare_apart || scenario->prepare == prepare_apart_crowd ||
+			       scenario->prepare == prepare_apart_frozen
+		       ? UINT32_MAX
+		       : 0;
+}
+
 static void scene_create(struct scene *scene, const struct scenario *scenario, const void *format,
 			 uint32_t tables, uint32_t pages, unsigned filler)
 {
@@ -535,6 +654,7 @@ static void scene_create(struct scene *scene, const struct scenario *scenario, c
 	memset(scene, 0, sizeof(*scene));
 	options.tables = tables;
 	options.pages = pages;
+	options.share_threshold = threshold_of(scenario);
 	scene->world = world_create(&options);
 	scenario_name = scenario->name;
 	scene->world->describe = describe;
@@ -582,6 +702,13 @@ static enum ept_status operate(struct scene *scene, const struct scenario *scena
 	return status;
 }
 
+/* Tables that were copied in vain are free as before when they have been scrubbed. */
+static void scrub_apart(struct scene *scene, const struct scenario *scenario)
+{
+	if (threshold_of(scenario))
+		world_scrub_all(scene->world);
+}
+
 /* Whether the @k-th allocation was reached. */
 static bool fail_allocation(const struct scenario *scenario, const void *format, unsigned filler,
 			    unsigned k)
@@ -593,9 +720,11 @@ static bool fail_allocation(const struct scenario *scenario, const void *format,
 	bool failed;
 
 	scene_create(&scene, scenario, format, 160, 64, filler);
+	scrub_apart(&scene, scenario);
 	snapshot_take(&scene, &before);
 	status = operate(&scene, scenario, k, &steps);
 	failed = failing_alloc_disarm();
+	scrub_apart(&scene, scenario);
 	if (status == EPT_NO_MEMORY) {
 		require_unchanged(&scene, &before, steps > 0);
 		status = operate(&scene, scenario, 0, &steps);
@@ -650,9 +779,11 @@ static bool fail_table(const struct scenario *scenario, const void *format, uint
 	/* An empty guest takes one table, its root, and gives it back at its end. */
 	for (unsigned i = spare; i < BALLAST; i++)
 		ballast[i] = guest_create(scene.world, 9, true);
+	scrub_apart(&scene, scenario);
 	snapshot_take(&scene, &before);
 	status = operate(&scene, scenario, 0, &steps);
 	failed = status == EPT_NO_TABLE;
+	scrub_apart(&scene, scenario);
 	if (failed)
 		require_unchanged(&scene, &before, steps > 0);
 	for (unsigned i = spare; i < BALLAST; i++)
@@ -682,7 +813,9 @@ static void S10_tables_run_out(void **state)
 static bool needs_page(const struct scenario *scenario)
 {
 	if (scenario->prepare == prepare_large_shared ||
-	    scenario->prepare == prepare_large_shared_clone)
+	    scenario->prepare == prepare_large_shared_clone ||
+	    scenario->prepare == prepare_watched_before || scenario->prepare == prepare_protected ||
+	    scenario->prepare == prepare_after_a_clone)
 		return false;
 	return scenario->begin == begin_write || scenario->begin == begin_large_write ||
 	       scenario->begin == begin_large_write2;
@@ -724,6 +857,202 @@ static void S10_pages_run_out(void **state)
 		count_use(&scenarios[s], *state, &tables, &pages);
 		fail_page(&scenarios[s], *state, pages);
 	}
+}
+
+/* Whether the operation is a fault or a pass over a file, whose first change can be cancelled. */
+static bool can_be_cancelled(const struct scenario *scenario)
+{
+	return scenario->begin == begin_read || scenario->begin == begin_read_big ||
+	       scenario->begin == begin_write || scenario->begin == begin_large_read ||
+	       scenario->begin == begin_large_read2 || scenario->begin == begin_large_write ||
+	       scenario->begin == begin_large_write2 || scenario->begin == begin_reclaim ||
+	       scenario->begin == begin_watch || scenario->begin == begin_harvest ||
+	       scenario->begin == begin_page_move;
+}
+
+/* What a change says need not be done. */
+static void S10_every_change_is_cancelled(void **state)
+{
+	for (unsigned s = 0; s < SCENARIOS; s++) {
+		struct ept_change change = {0};
+		struct snapshot before;
+		struct scene scene;
+		unsigned steps;
+
+		if (!can_be_cancelled(&scenarios[s]))
+			continue;
+		scene_create(&scene, &scenarios[s], *state, 160, 64, 0);
+		world_scrub_all(scene.world);
+		snapshot_take(&scene, &before);
+		if (scenarios[s].begin(&scene, &change) != EPT_OK)
+			port_fail(scene.world, "not begun");
+		ept_change_cancel(&change);
+		ept_change_free(&change);
+		/* A page that a new table was to map has been in quarantine. */
+		world_scrub_all(scene.world);
+		require_unchanged(&scene, &before, false);
+		if (operate(&scene, &scenarios[s], 0, &steps) != EPT_OK)
+			port_fail(scene.world, "not done after it was cancelled");
+		scene_destroy(&scene);
+	}
+}
+
+/* Who counts needs memory of its own, and says so. */
+static void S10_counting_needs_memory(void **state)
+{
+	struct ept_account accounts[2];
+	struct scene scene;
+
+	scene_create(&scene, &scenarios[0], *state, 160, 64, 0);
+	prepare_clone(&scene);
+	for (unsigned k = 1; k <= 3; k++) {
+		failing_alloc_arm(k);
+		assert_int_equal(ept_check(scene.world->ept, NULL, NULL), 1);
+		assert_true(failing_alloc_disarm());
+	}
+	for (unsigned k = 1; k <= 2; k++) {
+		failing_alloc_arm(k);
+		assert_int_equal(ept_accounts(scene.world->ept, accounts, 2), 0);
+		assert_true(failing_alloc_disarm());
+	}
+	failing_alloc_arm(1);
+	assert_false(ept_trace_start(scene.world->ept, 16));
+	assert_true(failing_alloc_disarm());
+	assert_int_equal(ept_accounts(scene.world->ept, accounts, 2), 3);
+	assert_true(ept_overhead_bytes(scene.world->ept) > 0);
+	scene_destroy(&scene);
+}
+
+#define FEW 16
+
+static struct ept_config few_tables(const void *format, void *memory)
+{
+	return (struct ept_config){
+		.format = format,
+		.memory = {.tables = memory,
+			   .tables_at = {GIB1},
+			   .table_count = FEW,
+			   .pages_at = {2 * GIB1},
+			   .page_count = FEW},
+		.share_levels = EPT_SHARE_ALL,
+	};
+}
+
+/* What the caller says of its memory is looked at before any of it is used. */
+static void engines_that_are_refused(void **state)
+{
+	static uint64_t memory[FEW * EPT_ENTRIES] __attribute__((aligned(EPT_PAGE_BYTES)));
+	const struct ept_config sound = few_tables(*state, memory);
+	struct ept_config refused[11];
+	struct ept *ept;
+
+	for (unsigned i = 0; i < 11; i++)
+		refused[i] = sound;
+	refused[0].format = NULL;
+	refused[1].memory.tables = NULL;
+	refused[2].memory.table_count = 0;
+	refused[3].root_entry_index = EPT_ENTRIES;
+	refused[4].memory.tables_at.v = GIB1 + 8;
+	refused[5].memory.tables_at.v = UINT64_C(1) << 52;
+	refused[6].memory.pages_at.v = 2 * GIB1 + 8;
+	refused[7].memory.pages_at.v = UINT64_C(1) << 52;
+	refused[8].memory.pages_at.v = GIB1;
+	refused[9].memory.pages_at.v = GIB1 + (FEW - 1) * KIB4;
+	refused[10].memory.pages_at.v = GIB1 - (FEW - 1) * KIB4;
+	for (unsigned i = 0; i < 11; i++)
+		if (ept_create(&refused[i]))
+			fail_msg("configuration %u was not refused", i);
+	ept_destroy(NULL);
+	ept = ept_create(&sound);
+	assert_non_null(ept);
+	ept_destroy(ept);
+}
+
+/* An engine and what it says of the memory, without a world around it. */
+static void run_alone(uint64_t *memory, struct ept_change *change, enum ept_status status)
+{
+	assert_int_equal(status, EPT_OK);
+	do
+		for (size_t i = 0; i < change->edits.count; i++) {
+			const struct ept_edit *edit = &ept_change_edits(change)[i];
+
+			memory[(edit->entry.v - GIB1) / sizeof(*memory)] = edit->value;
+		}
+	while (ept_change_finish(change) == EPT_MORE);
+	ept_change_free(change);
+}
+
+/*
+ * Neither a gate in the roots nor anything in front of the private pages: the first of these lies
+ * at 0, which is what an absent entry would point at if it pointed at anything. The span that
+ * others leave to a gate is mapped.
+ */
+static void S3_private_pages_from_0_on(void **state)
+{
+	static uint64_t memory[FEW * EPT_ENTRIES] __attribute__((aligned(EPT_PAGE_BYTES)));
+	const struct ept_space_options options = {.sharing = true};
+	const struct ept_file file = {.window = {4 * GIB1}, .pages = EPT_ENTRIES};
+	struct ept_config config = few_tables(*state, memory);
+	struct ept_region region = region_of(0, MIB2 / 2, 0, 0, RWX);
+	struct ept_space *space, *clone;
+	struct ept_change change = {0};
+	struct ept_usage usage;
+	struct ept *ept;
+	unsigned rights;
+	struct fpa at;
+
+	memset(memory, 0, sizeof(memory));
+	config.memory.pages_at.v = 0;
+	ept = ept_create(&config);
+	assert_non_null(ept);
+	assert_int_equal(ept_file_add(ept, &file), 0);
+	assert_int_equal(ept_space_create(ept, &options, &space), EPT_OK);
+	run_alone(memory, &change, ept_space_map(space, &region, &change));
+	region.start.v = PORT_GATE_INDEX * GIB512;
+	run_alone(memory, &change, ept_space_map(space, &region, &change));
+	for (unsigned i = 0; i < 2; i++) {
+		struct gpa gpa = {i * PORT_GATE_INDEX * GIB512};
+
+		run_alone(memory, &change, ept_space_fault(space, gpa, EPT_WRITE, &change));
+		assert_true(ept_space_translate(space, gpa, &at, &rights));
+		assert_int_equal(at.v, i * KIB4);
+		assert_int_equal(rights, RWX);
+	}
+	run_alone(memory, &change, ept_space_clone(space, &clone, &change));
+	run_alone(memory, &change, ept_space_fault(clone, (struct gpa){KIB4}, EPT_WRITE, &change));
+	assert_int_equal(ept_check(ept, NULL, NULL), 0);
+	ept_usage(ept, &usage);
+	assert_int_equal(usage.pages, 3);
+	ept_space_destroy(clone);
+	ept_usage(ept, &usage);
+	assert_int_equal(usage.pages, 2);
+	run_alone(memory, &change, ept_space_unmap(space, (struct gpa){0}, MIB2 / 2, &change));
+	assert_int_equal(ept_check(ept, NULL, NULL), 0);
+	ept_space_destroy(space);
+	ept_usage(ept, &usage);
+	assert_int_equal(usage.pages, 0);
+	ept_destroy(ept);
+}
+
+/* For guests that only read, or write to files: whoever wants a page of its own is told that there
+ * is none. */
+static void S10_an_engine_without_private_pages(void **state)
+{
+	struct world_options options = world_defaults(*state);
+	struct world *world;
+	struct guest *guest;
+	uint32_t file;
+
+	options.pages = 0;
+	world = world_create(&options);
+	file = world_file(world, EPT_ENTRIES, false);
+	guest = guest_create(world, 0, true);
+	guest_must_map(guest, AT, MIB2, file, 0, RWX);
+	assert_int_equal(guest_write(guest, AT, 1), EPT_NO_PAGE);
+	guest_must_read(guest, AT, world_stamp(file, 0, 0));
+	assert_int_equal(guest_write(guest, AT, 1), EPT_NO_PAGE);
+	guest_must_read(guest, AT, world_stamp(file, 0, 0));
+	world_destroy(world);
 }
 
 /* Engine and spaces come into being whole or not at all. */
@@ -783,6 +1112,11 @@ int main(void)
 		EACH_FORMAT(S10_every_allocation_fails),
 		EACH_FORMAT(S10_tables_run_out),
 		EACH_FORMAT(S10_pages_run_out),
+		EACH_FORMAT(S10_every_change_is_cancelled),
+		EACH_FORMAT(S10_counting_needs_memory),
+		EACH_FORMAT(engines_that_are_refused),
+		EACH_FORMAT(S3_private_pages_from_0_on),
+		EACH_FORMAT(S10_an_engine_without_private_pages),
 		EACH_FORMAT(S10_creation_fails),
 		EACH_FORMAT(S1_more_tables_than_can_be_counted_are_refused),
 	};

@@ -8,6 +8,7 @@
 #include "ept_internal.h"
 #include "ept/trace.h"
 #include "failing_alloc.h"
+#include "meanwhile.h"
 #include "port.h"
 
 #define AT    (UINT64_C(4) * GIB1)
@@ -210,30 +211,6 @@ static void F12_going_back_is_an_event(void **state)
 	world_destroy(world);
 }
 
-/*
- * leaf.c, fill_plain(): a table that shows parts of two times 2 MiB of a file, of which only the
- * second has a page that lies elsewhere.
- */
-static void F27_a_table_across_2_mib_of_the_file(void **state)
-{
-	struct world *world = world_of(state);
-	uint32_t file = world_file(world, PAGES, false);
-	uint32_t spare = world_spare_file(world, 4);
-	const struct file_page page = {file, EPT_ENTRIES + PAGE};
-	struct guest *a = guest_create(world, 0, true);
-	struct tally tally;
-
-	assert_int_equal(world_move_page(world, page, (struct file_page){spare, 0}, &tally),
-			 EPT_OK);
-	guest_must_map(a, AT, MIB2, file, EPT_ENTRIES / 2, RW);
-	guest_must_read(a, AT, world_stamp(file, EPT_ENTRIES / 2, 0));
-	guest_must_read(a, AT + MIB2 / 2 + PAGE * KIB4, world_stamp(file, page.page, 0));
-	assert_int_equal(ept_entry_target(*state, guest_entry(a, AT + MIB2 / 2 + PAGE * KIB4, 1)).v,
-			 world_file_page(world, file, page.page).v);
-	assert_int_equal(guest_table(a, AT, 1).v, guest_table(a, AT + MIB2 - KIB4, 1).v);
-	world_destroy(world);
-}
-
 /* ---- what happens at the same time ---- */
 
 struct mover {
@@ -316,53 +293,256 @@ static void S5_a_page_of_a_new_table_is_copied_as_it_moves(void **state)
 	copy_while_it_moves(*state, NOTHING_THERE);
 }
 
-/*
- * A pass that has begun comes to its end, with no memory left for lists: one table maps a page more
- * often than there are tables (sweep.c: visit_tables).
- */
-static void S10_a_pass_goes_on_without_memory(void **state)
+/* ---- more entries than tables ---- */
+
+#define TIMES 40
+
+/* A world with fewer tables than entries that map PAGE: one table does so TIMES times. */
+static struct guest *guest_that_maps_it_often(const void *format, uint32_t *file, uint32_t *spare)
 {
-	struct world_options options = world_defaults(*state);
-	struct ept_change change = {0};
-	enum ept_status status;
-	bool failed = false;
+	struct world_options options = world_defaults(format);
+	struct guest *guest;
 	struct world *world;
-	struct guest *a, *b;
-	struct tally tally;
-	uint32_t file;
 
 	options.tables = 16;
 	world = world_create(&options);
-	file = world_file(world, PAGES, true);
-	a = guest_with(world, file, EPT_SHARED, false);
-	b = guest_create(world, 0, true);
-	guest_must_write(a, AT + PAGE * KIB4, 1);
-	for (unsigned i = 0; i < 40; i++) {
-		struct ept_region region = region_of(FAR + i * KIB4, KIB4, file, PAGE + 1, RW);
+	*file = world_file(world, PAGES, false);
+	*spare = world_spare_file(world, 4);
+	guest = guest_create(world, 0, true);
+	for (unsigned i = 0; i < TIMES; i++) {
+		guest_must_map(guest, AT + i * KIB4, KIB4, *file, PAGE, RX);
+		guest_must_read(guest, AT + i * KIB4, world_stamp(*file, PAGE, 0));
+	}
+	return guest;
+}
 
-		region.mode = EPT_SHARED;
-		assert_int_equal(guest_map(b, &region), EPT_OK);
-		guest_must_write(b, FAR + i * KIB4, 1);
+/* How many of the entries are present, and all that are show the page. */
+static unsigned count_entries(struct guest *guest, uint32_t file)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < TIMES; i++) {
+		if (!ept_entry_present(guest_entry(guest, AT + i * KIB4, 1)))
+			continue;
+		guest_must_read(guest, AT + i * KIB4, world_stamp(file, PAGE, 0));
+		count++;
 	}
-	world->check_every = 0;
-	assert_int_equal(ept_file_watch(world->ept, (struct file_page){file, PAGE}, 2, &change),
-			 EPT_OK);
-	world_commit(world, &change, &tally);
-	failing_alloc_arm(1);
-	while ((status = ept_change_finish(&change)) == EPT_MORE) {
-		failed |= failing_alloc_disarm();
-		world_commit(world, &change, &tally);
+	return count;
+}
+
+/* What a pass has begun it can go on with: no allocation fails, because there is none. */
+static enum ept_status run_without_memory(struct world *world, struct ept_change *change,
+					  struct tally *tally)
+{
+	enum ept_status status;
+
+	do {
+		world_commit(world, change, tally);
 		failing_alloc_arm(1);
+		status = ept_change_finish(change);
+		assert_false(failing_alloc_disarm());
+	} while (status == EPT_MORE);
+	ept_change_free(change);
+	world_check(world);
+	return status;
+}
+
+static void S10_a_reclaim_of_more_entries_than_tables(void **state)
+{
+	enum ept_status status = EPT_NO_MEMORY;
+	uint32_t file, spare;
+	struct guest *a = guest_that_maps_it_often(*state, &file, &spare);
+	struct ept_change change = {0};
+	struct tally tally = {0};
+
+	for (unsigned k = 1; status != EPT_OK; k++) {
+		/* One for each of what it reserves. */
+		assert_in_range(k, 1, 4);
+		assert_int_equal(count_entries(a, file), TIMES);
+		failing_alloc_arm(k);
+		status =
+			ept_file_reclaim(a->world->ept, (struct file_page){file, PAGE}, 1, &change);
+		assert_int_equal(failing_alloc_disarm(), status == EPT_NO_MEMORY);
+		if (status != EPT_OK) {
+			assert_true(ept_change_is_empty(&change));
+			ept_change_free(&change);
+			world_check(a->world);
+		}
 	}
-	failed |= failing_alloc_disarm();
-	assert_true(failed);
-	assert_int_equal(status, EPT_OK);
-	ept_change_free(&change);
+	assert_int_equal(run_without_memory(a->world, &change, &tally), EPT_OK);
+	assert_int_equal(tally.gate_edits, TIMES);
+	assert_int_equal(count_entries(a, file), 0);
+	guest_must_read(a, AT, world_stamp(file, PAGE, 0));
+	world_destroy(a->world);
+}
+
+/* The page is where it goes before its entries are looked for: from there on all must go well. */
+static void S10_a_move_of_more_entries_than_tables(void **state)
+{
+	uint32_t file, spare;
+	struct guest *a = guest_that_maps_it_often(*state, &file, &spare);
+	struct world *world = a->world;
+	struct file_page page = {file, PAGE};
+	struct guest *b;
+
+	b = guest_with(world, file, EPT_PRIVATE, false);
+	guest_must_read(b, AT, world_stamp(file, 0, 0));
+	/* To a spare page, to another, and home. */
+	for (unsigned i = 0; i < 3; i++) {
+		struct file_page to = i < 2 ? (struct file_page){spare, i} : page;
+		struct ept_change change = {0};
+		struct tally tally = {0};
+
+		assert_int_equal(ept_file_move(world->ept, page, to, &change), EPT_OK);
+		assert_int_equal(run_without_memory(world, &change, &tally), EPT_OK);
+		assert_int_equal(tally.gate_edits, TIMES + 1);
+		assert_int_equal(count_entries(a, file), TIMES);
+		for (unsigned other = 0; other < 2; other++)
+			assert_int_equal(
+				ept_file_place_free(world->ept, (struct file_page){spare, other}),
+				i != other);
+		guest_must_read(b, AT + PAGE * KIB4 + 8, world_stamp(file, PAGE, 1));
+	}
+	world_destroy(world);
+}
+
+/* Whichever of the entries it is that was accessed. */
+static void F27_a_harvest_of_more_entries_than_tables(void **state)
+{
+	uint32_t file, spare;
+	struct guest *a = guest_that_maps_it_often(*state, &file, &spare);
+	uint64_t accessed = 0;
+	struct tally tally;
+
+	for (unsigned i = 0; i < TIMES; i++) {
+		struct file_page page = {file, PAGE};
+
+		assert_int_equal(world_harvest(a->world, page, 1, &accessed, &tally), EPT_OK);
+		accessed = 0;
+		assert_int_equal(world_harvest(a->world, page, 1, &accessed, &tally), EPT_OK);
+		assert_int_equal(accessed, 0);
+		guest_must_read(a, AT + i * KIB4, world_stamp(file, PAGE, 0));
+		assert_int_equal(world_harvest(a->world, page, 1, &accessed, &tally), EPT_OK);
+		assert_int_equal(accessed, 1);
+	}
+	world_destroy(a->world);
+}
+
+/* ---- what happens between a fault's first look and its last ---- */
+
+struct beside {
+	struct world *world;
+	struct file_page page;
+	struct guest *guest;
+};
+
+static void watch_beside(void *context)
+{
+	struct beside *beside = context;
+	struct tally tally;
+
+	assert_int_equal(world_watch(beside->world, beside->page, 1, &tally), EPT_OK);
+}
+
+static void reclaim_beside(void *context)
+{
+	struct beside *beside = context;
+	struct tally tally;
+
+	assert_int_equal(world_reclaim(beside->world, beside->page, 1, &tally), EPT_OK);
+}
+
+static struct ept_table *leaf_table_of(struct guest *guest)
+{
+	return ept_table_of(guest->world->ept, guest_table(guest, AT, 1));
+}
+
+static void unmap_beside(void *context)
+{
+	struct beside *beside = context;
+
+	assert_int_equal(guest_unmap(beside->guest, FAR, KIB4), EPT_OK);
+}
+
+/*
+ * An entry goes that the pass has been told of, so that all that it has not been told of yet have
+ * other numbers: none of them is left out.
+ */
+static void F27_a_harvest_of_more_entries_than_tables_while_one_goes(void **state)
+{
+	uint32_t file, spare;
+	struct guest *a = guest_that_maps_it_often(*state, &file, &spare);
+	struct beside beside = {a->world, {file, PAGE}, guest_create(a->world, 0, true)};
+	struct world *world = a->world;
+
+	for (unsigned i = 0; i < TIMES; i++) {
+		uint64_t accessed = 0;
+		struct tally tally;
+
+		guest_must_map(beside.guest, FAR, KIB4, file, PAGE, RX);
+		guest_must_read(beside.guest, FAR, world_stamp(file, PAGE, 0));
+		assert_int_equal(world_harvest(world, beside.page, 1, &accessed, &tally), EPT_OK);
+		accessed = 0;
+		guest_must_read(a, AT + i * KIB4, world_stamp(file, PAGE, 0));
+		world->check_every = 0;
+		meanwhile(BEFORE_LOCK, &leaf_table_of(a)->lock, 1, unmap_beside, &beside);
+		assert_int_equal(world_harvest(world, beside.page, 1, &accessed, &tally), EPT_OK);
+		assert_true(meanwhile_happened());
+		world->check_every = 1;
+		world_check(world);
+		assert_int_equal(accessed, 1);
+	}
+	world_destroy(world);
+}
+
+/* A guest that may write to PAGE, whose entry has lost the right to a watch that is over. */
+static struct guest *guest_after_a_watch(struct world *world, struct file_page page)
+{
+	struct guest *guest = guest_with(world, page.file, EPT_SHARED, false);
+	struct tally tally;
+
+	guest_must_write(guest, AT + PAGE * KIB4, 1);
+	assert_int_equal(world_watch(world, page, 1, &tally), EPT_OK);
+	ept_file_unwatch(world->ept, page, 1);
+	return guest;
+}
+
+/* The page is watched when the fault has seen that it is not, and is about to lock its table. */
+static void F29_a_page_that_becomes_watched_during_a_fault(void **state)
+{
+	struct world *world = world_of(state);
+	struct beside beside = {world, {world_file(world, PAGES, true), PAGE}, NULL};
+	struct guest *a = guest_after_a_watch(world, beside.page);
+
+	world->check_every = 0;
+	meanwhile(BEFORE_LOCK, &leaf_table_of(a)->lock, 1, watch_beside, &beside);
+	assert_int_equal(guest_write(a, AT + PAGE * KIB4, 2), EPT_WATCHED);
+	assert_true(meanwhile_happened());
 	world->check_every = 1;
 	world_check(world);
-	assert_int_equal(guest_write(a, AT + PAGE * KIB4, 2), EPT_WATCHED);
-	for (unsigned i = 0; i < 40; i++)
-		assert_int_equal(guest_write(b, FAR + i * KIB4, 2), EPT_WATCHED);
+	guest_must_read(a, AT + PAGE * KIB4, 1);
+	ept_file_unwatch(world->ept, beside.page, 1);
+	guest_must_write(a, AT + PAGE * KIB4, 3);
+	world_destroy(world);
+}
+
+/* The same with an entry that goes: it does not come back by the fault that was to change it. */
+static void F27_a_page_that_is_reclaimed_during_a_fault(void **state)
+{
+	struct world *world = world_of(state);
+	struct beside beside = {world, {world_file(world, PAGES, true), PAGE}, NULL};
+	struct guest *a = guest_after_a_watch(world, beside.page);
+
+	world->check_every = 0;
+	meanwhile(BEFORE_LOCK, &leaf_table_of(a)->lock, 1, reclaim_beside, &beside);
+	assert_int_equal(guest_fault(a, AT + PAGE * KIB4, EPT_WRITE), EPT_OK);
+	assert_true(meanwhile_happened());
+	assert_int_equal(a->last.gate_edits + a->last.plain_edits, 0);
+	assert_false(ept_entry_present(guest_entry(a, AT + PAGE * KIB4, 1)));
+	world->check_every = 1;
+	world_check(world);
+	guest_must_write(a, AT + PAGE * KIB4, 2);
+	guest_must_read(a, AT + PAGE * KIB4, 2);
 	world_destroy(world);
 }
 
@@ -377,11 +557,15 @@ int main(void)
 		EACH_FORMAT(F26_after_a_watch_2_mib_entries_come_back),
 		EACH_FORMAT(F27_a_page_that_moves_was_not_accessed),
 		EACH_FORMAT(F12_going_back_is_an_event),
-		EACH_FORMAT(F27_a_table_across_2_mib_of_the_file),
 		EACH_FORMAT(S5_a_page_of_a_table_from_the_index_is_copied_as_it_moves),
 		EACH_FORMAT(S5_a_page_of_a_clones_table_is_copied_as_it_moves),
 		EACH_FORMAT(S5_a_page_of_a_new_table_is_copied_as_it_moves),
-		EACH_FORMAT(S10_a_pass_goes_on_without_memory),
+		EACH_FORMAT(S10_a_reclaim_of_more_entries_than_tables),
+		EACH_FORMAT(S10_a_move_of_more_entries_than_tables),
+		EACH_FORMAT(F27_a_harvest_of_more_entries_than_tables),
+		EACH_FORMAT(F27_a_harvest_of_more_entries_than_tables_while_one_goes),
+		EACH_FORMAT(F29_a_page_that_becomes_watched_during_a_fault),
+		EACH_FORMAT(F27_a_page_that_is_reclaimed_during_a_fault),
 	};
 
 	return cmocka_run_group_tests_name("ept.passes", tests, NULL, NULL);

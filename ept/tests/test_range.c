@@ -2,6 +2,7 @@
 /* Ranges that move within a space, and spaces that are frozen while they run: rows of
  * docs/sharing.md. */
 #include "ept_internal.h"
+#include "meanwhile.h"
 #include "port.h"
 
 #define AT    (UINT64_C(4) * GIB1)
@@ -197,6 +198,46 @@ static void T1_what_moved_by_whole_tables_is_shared_again(void **state)
 	for (unsigned table = 0; table < 3; table++)
 		assert_true(same_table(a, FAR + table * MIB2, b, AT + table * MIB2));
 	assert_true(same_table(a, AT + 3 * MIB2, b, AT + 3 * MIB2));
+	world_destroy(world);
+}
+
+static void destroy_guest(void *context)
+{
+	guest_destroy(context);
+}
+
+/*
+ * A table in the middle of a range is to be copied, and has become the guest's own by the time that
+ * there is a table to copy it to: it is kept, and so is all below it.
+ */
+static void F5_a_table_of_a_range_that_its_others_left_meanwhile_is_kept(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, false);
+	struct guest *a = guest_with(world, file);
+	uint64_t copied;
+	struct guest *b;
+	struct fpa leaf;
+
+	write_some(a);
+	b = guest_must_clone(a);
+	leaf = guest_table(b, AT, 1);
+	copied = counters_of(world).tables_copied;
+	world->check_every = 0;
+	/* Root, PDPT and PD are copied for the range's borders, the first leaf table would be the
+	 * fourth. */
+	meanwhile(BEFORE_LOCK, &world->ept->tables.lock, 4, destroy_guest, a);
+	assert_int_equal(guest_protect(b, AT, BYTES, EPT_READ), EPT_OK);
+	assert_true(meanwhile_happened());
+	world->check_every = 1;
+	world_check(world);
+	assert_int_equal(counters_of(world).tables_copied, copied + 3);
+	assert_int_equal(guest_table(b, AT, 1).v, leaf.v);
+	assert_int_equal(guest_write(b, AT, 1), EPT_DENIED);
+	for (unsigned page = 0; page < PAGES; page += 100)
+		must_show(b, AT + page * KIB4, file, page, true);
+	assert_int_equal(guest_protect(b, AT, BYTES, RWX), EPT_OK);
+	guest_must_write(b, AT, 0x1000);
 	world_destroy(world);
 }
 
@@ -534,6 +575,7 @@ int main(void)
 		EACH_FORMAT(F9_F17_a_range_moves_with_its_private_pages),
 		EACH_FORMAT(F17_a_move_leaves_what_is_shared_to_others),
 		EACH_FORMAT(T1_what_moved_by_whole_tables_is_shared_again),
+		EACH_FORMAT(F5_a_table_of_a_range_that_its_others_left_meanwhile_is_kept),
 		EACH_FORMAT(F9_regions_move_as_they_are),
 		EACH_FORMAT(F9_moves_that_are_refused),
 		EACH_FORMAT(F17_a_range_moves_to_and_fro),

@@ -553,6 +553,27 @@ static void T9_small_regions_are_mapped_and_never_shared(void **state)
 	world_destroy(world);
 }
 
+/* The gate's span of each root is nobody's: not to be mapped, and nothing is found there. */
+static void S5_nothing_is_translated_in_the_gates_span(void **state)
+{
+	const struct gpa gate = {PORT_GATE_INDEX * GIB512};
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, false);
+	struct guest *a = guest_with(world, AT, MIB2, file);
+	struct ept_region region = region_of(gate.v, MIB2, file, 0, RX);
+	unsigned rights;
+	struct fpa to;
+
+	must_read_file(a, AT, file, 0);
+	assert_true(ept_space_translate(a->space, (struct gpa){AT}, &to, &rights));
+	assert_false(ept_space_translate(a->space, gate, &to, &rights));
+	assert_int_equal(guest_map(a, &region), EPT_INVALID);
+	assert_int_equal(guest_exec(a, gate.v), EPT_OUTSIDE);
+	assert_int_equal(guest_unmap(a, gate.v - MIB2, 2 * MIB2), EPT_INVALID);
+	must_read_file(a, AT, file, 0);
+	world_destroy(world);
+}
+
 static void B8_domains_share_no_table(void **state)
 {
 	struct world *world = world_of(state);
@@ -596,6 +617,7 @@ int main(void)
 		EACH_FORMAT(T1_other_addresses_of_the_same_alignment_share),
 		EACH_FORMAT(T2_random_aligned_addresses_share),
 		EACH_FORMAT(T9_small_regions_are_mapped_and_never_shared),
+		EACH_FORMAT(S5_nothing_is_translated_in_the_gates_span),
 		EACH_FORMAT(B8_domains_share_no_table),
 	};
 

@@ -78,8 +78,8 @@ static void spread(struct rmap *map)
 {
 	struct rmap_hash old = map->span_hash;
 
-	if (map->span_pool.used <= old.count || old.count > UINT32_MAX / 2 ||
-	    !hash_allocate(&map->span_hash, old.count * 2))
+	/* A pool has 2^31 nodes at most, and so has the hash buckets. */
+	if (map->span_pool.used <= old.count || !hash_allocate(&map->span_hash, old.count * 2))
 		return;
 	for (uint32_t bucket = 0; bucket < old.count; bucket++) {
 		uint32_t node = old.buckets[bucket];

@@ -70,6 +70,7 @@ struct rmap_block {
 struct rmap {
 	pthread_mutex_t lock; /* innermost of all locks; guards everything below */
 	uint32_t tables;
+	uint64_t version; /* of what is known of pages: each change makes a new one */
 	uint32_t *spans;  /* by table: its first span */
 	uint32_t *blocks; /* by table: its block */
 	uint32_t *owners; /* by table: the slot of the first entry that points at it */

@@ -113,6 +113,7 @@ bool rmap_page_add(struct rmap *map, struct file_page first, struct rmap_entry a
 
 	assert(at.table < map->tables && at.index + count <= RMAP_ENTRIES);
 	pthread_mutex_lock(&map->lock);
+	map->version++;
 	node = span_lookup(map, at.table, first.file, base);
 	if (node == RMAP_NONE)
 		node = span_create(map, at.table, first.file, base);
@@ -129,6 +130,7 @@ void rmap_page_remove(struct rmap *map, struct file_page first, struct rmap_entr
 
 	assert(at.table < map->tables && at.index + count <= RMAP_ENTRIES);
 	pthread_mutex_lock(&map->lock);
+	map->version++;
 	node = span_lookup(map, at.table, first.file, span_base(first, at));
 	if (node != RMAP_NONE) {
 		bits_assign(rmap_span_at(map, node), at.index, count, false);
@@ -163,6 +165,7 @@ bool rmap_page_copy(struct rmap *map, uint32_t from, uint32_t to)
 	bool copied = true;
 
 	pthread_mutex_lock(&map->lock);
+	map->version++;
 	assert(map->spans[to] == RMAP_NONE);
 	for (uint32_t node = map->spans[from]; node != RMAP_NONE && copied;
 	     node = rmap_span_at(map, node)->next)
@@ -176,6 +179,7 @@ bool rmap_page_copy(struct rmap *map, uint32_t from, uint32_t to)
 void rmap_page_clear(struct rmap *map, uint32_t table)
 {
 	pthread_mutex_lock(&map->lock);
+	map->version++;
 	clear_locked(map, table);
 	pthread_mutex_unlock(&map->lock);
 }
@@ -190,10 +194,17 @@ static bool span_maps(const struct rmap_span *span, struct file_page page, unsig
 	       bit_test(span, *index);
 }
 
-static size_t find_in_chain(struct rmap *map, struct file_page page, int64_t base,
-			    struct rmap_entry *out, size_t max)
+/* Where what is found goes: the first @skip entries do not, nor does what is beyond @max others. */
+struct window {
+	struct rmap_entry *out;
+	size_t skip;
+	size_t max;
+};
+
+/* Goes on with the entry that has the number @found; returns that of the next one. */
+static size_t find_in_chain(struct rmap *map, struct file_page page, int64_t base, size_t found,
+			    const struct window *window)
 {
-	size_t found = 0;
 	uint64_t key = rmap_hash_key(page.file, base);
 	unsigned index;
 
@@ -204,41 +215,35 @@ static size_t find_in_chain(struct rmap *map, struct file_page page, int64_t bas
 		/* Two keys can meet in one chain: only spans of this key count here. */
 		if (rmap_hash_key(span->file, span->base) != key || !span_maps(span, page, &index))
 			continue;
-		if (found < max)
-			out[found] = (struct rmap_entry){ span->table, (uint16_t)index };
+		/* A number below @skip is far above @max once that is taken away. */
+		if (found - window->skip < window->max)
+			window->out[found - window->skip] =
+				(struct rmap_entry){ span->table, (uint16_t)index };
 		found++;
 	}
 	return found;
 }
 
-size_t rmap_page_find(struct rmap *map, struct file_page page, struct rmap_entry *out, size_t max)
+size_t rmap_page_find_from(struct rmap *map, struct file_page page, size_t skip,
+			   struct rmap_entry *out, size_t max, uint64_t *version)
 {
+	const struct window window = { out, skip, max };
 	int64_t base = (int64_t)page.page;
 	size_t found;
 
 	pthread_mutex_lock(&map->lock);
-	found = find_in_chain(map, page, base, out, max);
-	found += find_in_chain(map, page, base - RMAP_ENTRIES, found < max ? out + found : NULL,
-			       found < max ? max - found : 0);
+	*version = map->version;
+	found = find_in_chain(map, page, base, 0, &window);
+	found = find_in_chain(map, page, base - RMAP_ENTRIES, found, &window);
 	pthread_mutex_unlock(&map->lock);
 	return found;
 }
 
-bool rmap_page_next(struct rmap *map, struct file_page page, struct rmap_entry *at)
+size_t rmap_page_find(struct rmap *map, struct file_page page, struct rmap_entry *out, size_t max)
 {
-	unsigned next = RMAP_ENTRIES;
-	unsigned index;
+	uint64_t version;
 
-	pthread_mutex_lock(&map->lock);
-	for (uint32_t node = map->spans[at->table]; node != RMAP_NONE;
-	     node = rmap_span_at(map, node)->next)
-		if (span_maps(rmap_span_at(map, node), page, &index) && index >= at->index &&
-		    index < next)
-			next = index;
-	pthread_mutex_unlock(&map->lock);
-	if (next < RMAP_ENTRIES)
-		at->index = (uint16_t)next;
-	return next < RMAP_ENTRIES;
+	return rmap_page_find_from(map, page, 0, out, max, &version);
 }
 
 unsigned rmap_page_count(struct rmap *map, uint32_t table)

@@ -223,27 +223,6 @@ static void test_find_from_many_tables(void **state)
 		assert_int_equal(found[i].index, (found[i].table * 37) % RMAP_ENTRIES);
 }
 
-/* A table that maps a page by several entries, of several spans, tells them in their order. */
-static void test_next_of_a_table(void **state)
-{
-	static const uint16_t indices[] = { 3, 100, 101, 511 };
-	struct rmap *map = *state;
-	struct rmap_entry at = entry_of(4, 0);
-
-	for (unsigned i = 0; i < 4; i++)
-		assert_true(rmap_page_add(map, page_of(1, 600), entry_of(4, indices[3 - i]), 1));
-	assert_true(rmap_page_add(map, page_of(1, 600), entry_of(5, 50), 1));
-	assert_true(rmap_page_add(map, page_of(2, 600), entry_of(4, 60), 1));
-	assert_true(rmap_page_add(map, page_of(1, 601), entry_of(4, 70), 1));
-	for (unsigned i = 0; i < 4; i++, at.index++) {
-		assert_true(rmap_page_next(map, page_of(1, 600), &at));
-		assert_int_equal(at.index, indices[i]);
-	}
-	assert_false(rmap_page_next(map, page_of(1, 600), &at));
-	at = entry_of(6, 0);
-	assert_false(rmap_page_next(map, page_of(1, 600), &at));
-}
-
 /* No more than @max entries are written, and yet all are counted. */
 static void test_find_is_bounded(void **state)
 {
@@ -260,6 +239,64 @@ static void test_find_is_bounded(void **state)
 		assert_tables_once(found, max < 6 ? max : 6);
 		if (max < 8)
 			assert_int_equal(found[max < 6 ? max : 6].table, UINT32_MAX);
+	}
+}
+
+/* A few at a time, for as long as nothing changes: each of them once, in both of a page's chains.
+ */
+static void test_find_goes_on(void **state)
+{
+	struct rmap *map = *state;
+	struct rmap_entry found[20];
+	uint64_t version, before;
+
+	for (uint16_t t = 0; t < 20; t++)
+		assert_true(
+			rmap_page_add(map, page_of(1, 600), entry_of(t, (uint16_t)(t * 20)), 1));
+	for (unsigned max = 1; max < 22; max++) {
+		bool seen[20] = {false};
+
+		assert_int_equal(rmap_page_find_from(map, page_of(1, 600), 0, NULL, 0, &before),
+				 20);
+		for (unsigned skip = 0; skip < 20; skip += max) {
+			unsigned count = skip + max < 20 ? max : 20 - skip;
+
+			assert_int_equal(rmap_page_find_from(map, page_of(1, 600), skip, found, max,
+							     &version),
+					 20);
+			assert_int_equal(version, before);
+			for (unsigned i = 0; i < count; i++) {
+				assert_int_equal(found[i].index, found[i].table * 20);
+				assert_false(seen[found[i].table]);
+				seen[found[i].table] = true;
+			}
+		}
+		for (unsigned t = 0; t < 20; t++)
+			assert_true(seen[t]);
+	}
+	assert_int_equal(rmap_page_find_from(map, page_of(1, 600), 25, found, 20, &version), 20);
+}
+
+/* Whatever adds or takes something makes the answers new ones. */
+static void test_versions(void **state)
+{
+	struct rmap *map = *state;
+	uint64_t versions[7];
+
+	for (unsigned i = 0; i < 7; i++) {
+		rmap_page_find_from(map, page_of(1, 0), 0, NULL, 0, &versions[i]);
+		for (unsigned other = 0; other < i; other++)
+			assert_int_not_equal(versions[i], versions[other]);
+		if (i < 2)
+			assert_true(rmap_page_add(map, page_of(1, i), entry_of(1, (uint16_t)i), 1));
+		else if (i == 2)
+			assert_true(rmap_page_copy(map, 1, 2));
+		else if (i == 3)
+			rmap_page_remove(map, page_of(1, 0), entry_of(1, 0), 1);
+		else if (i == 4)
+			rmap_page_clear(map, 1);
+		else if (i == 5)
+			rmap_page_clear(map, 2);
 	}
 }
 
@@ -301,6 +338,22 @@ static void test_far_pages(void **state)
 	assert_none(map, page_of(1000000, far));
 }
 
+/* The same key for two files, whose pages lie farther apart than any file is long: each finds its
+ * own. */
+static void test_keys_that_meet(void **state)
+{
+	const uint64_t far = (UINT64_C(1) << 40) * RMAP_ENTRIES;
+	struct rmap *map = *state;
+
+	assert_true(rmap_page_add(map, page_of(0, far), entry_of(1, 0), 8));
+	assert_true(rmap_page_add(map, page_of(1, 0), entry_of(2, 0), 8));
+	assert_only(map, page_of(0, far + 7), entry_of(1, 7));
+	assert_only(map, page_of(1, 7), entry_of(2, 7));
+	rmap_page_remove(map, page_of(0, far), entry_of(1, 0), 8);
+	assert_none(map, page_of(0, far + 7));
+	assert_only(map, page_of(1, 7), entry_of(2, 7));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -316,10 +369,12 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_copy_of_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_clear, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_find_from_many_tables, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_next_of_a_table, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_find_is_bounded, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_find_goes_on, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_versions, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_growth, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_far_pages, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_keys_that_meet, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("rmap.page", tests, NULL, NULL);

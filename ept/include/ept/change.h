@@ -197,8 +197,8 @@ static inline struct ept_invalidation *ept_change_invalidations(const struct ept
 enum ept_status ept_change_finish(struct ept_change *change);
 
 /*
- * Instead of doing a change of which nothing has been done yet: everything is as before the operation.
- * Not for a second step, and not for a change of ept_scrub().
+ * Instead of doing the change of a fault, or the first one of a pass over a file, of which nothing has been
+ * done yet: everything is as before, but for a page that may have to be scrubbed again.
  */
 void ept_change_cancel(struct ept_change *change);
 

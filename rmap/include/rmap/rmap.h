@@ -59,8 +59,13 @@ void rmap_page_clear(struct rmap *map, uint32_t table);
  */
 size_t rmap_page_find(struct rmap *map, struct file_page page, struct rmap_entry *out, size_t max);
 
-/* The next entry of table @at->table that maps @page, from @at->index on; false if there is none. */
-bool rmap_page_next(struct rmap *map, struct file_page page, struct rmap_entry *at);
+/*
+ * The same without the first @skip of them. Where @version is the same after two calls, nothing
+ * that any table maps became known or unknown between them, so that a second call goes on where the
+ * first has ended.
+ */
+size_t rmap_page_find_from(struct rmap *map, struct file_page page, size_t skip,
+			   struct rmap_entry *out, size_t max, uint64_t *version);
 
 /* Number of pages that @table maps, and whether its entry @at maps @page: for the checker. */
 unsigned rmap_page_count(struct rmap *map, uint32_t table);
