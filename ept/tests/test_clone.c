@@ -504,7 +504,7 @@ static void B1_a_frozen_clone_is_not_reset(void **state)
 	b = guest_must_clone(a);
 	guest_must_write(b, AT, 2);
 	assert_int_equal(guest_freeze(b), EPT_OK);
-	assert_int_equal(guest_reset(b), EPT_FROZEN);
+	assert_int_equal(guest_reset(b), EPT_NO_PARENT);
 	c = guest_must_clone(b);
 	guest_must_write(c, AT, 3);
 	assert_int_equal(guest_reset(c), EPT_OK);
