@@ -15,6 +15,7 @@ static struct {
 	enum who turn;
 	bool ended[2];
 	unsigned points; /* that the first thread has come to */
+	bool stores;	 /* the last of them was a store */
 	unsigned given;	 /* turns */
 } play = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
@@ -63,6 +64,8 @@ int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex)
 {
 	if (me == NOBODY)
 		return __real_pthread_mutex_lock(mutex);
+	if (me == FIRST)
+		play.stores = false;
 	if (is_point(mutex)) {
 		play.turns->reached = true;
 		give_turn();
@@ -72,12 +75,18 @@ int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex)
 	return 0;
 }
 
-/* The port takes it before a change is stored, and nobody keeps it while he gives his turn away. */
+/*
+ * The port takes it before each store of a change, and nobody keeps it while he gives his turn
+ * away. The first of several stores in a row is a point.
+ */
 int __wrap_pthread_rwlock_wrlock(pthread_rwlock_t *lock)
 {
-	if (me != NOBODY && is_point(NULL)) {
-		play.turns->reached = true;
-		give_turn();
+	if (me == FIRST && !play.stores) {
+		play.stores = true;
+		if (is_point(NULL)) {
+			play.turns->reached = true;
+			give_turn();
+		}
 	}
 	return __real_pthread_rwlock_wrlock(lock);
 }
@@ -131,6 +140,7 @@ void turns_run(struct turns *turns)
 	play.ended[FIRST] = false;
 	play.ended[SECOND] = false;
 	play.points = 0;
+	play.stores = false;
 	play.given = 0;
 	if (pthread_create(&thread, NULL, second, turns))
 		port_fail(turns->world, "no thread");
