@@ -1214,6 +1214,15 @@ init
 		root_state[1] = LIVE; root_count[1] = 1; space_root[1] = 1; door_root[1] = 1;
 		root_state[2] = LIVE; root_count[2] = 1; space_root[2] = 2; door_root[2] = 2;
 		vcpu_root[0] = 1; vcpu_root[1] = 1; vcpu_root[2] = 2; must_pass[3] = 1;
+#ifdef CLONED
+		leaf_state[1] = LIVE; leaf_count[1] = 1; leaf_to[1] = 2; leaf_write[1] = 1;
+		page_state[2] = LIVE; page_count[2] = 1;
+		root_to[1] = 1; root_count[1] = 2; space_root[3] = 1; door_root[3] = 1;
+		if
+		:: frozen = 0
+		:: frozen = 1
+		fi;
+#endif
 		if
 		:: second = 0
 		:: second = 1
