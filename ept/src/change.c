@@ -25,6 +25,7 @@ const char *ept_status_text(enum ept_status status)
 		[EPT_INVALID] = "not aligned, empty, or out of range",
 		[EPT_FROZEN] = "the space is frozen",
 		[EPT_NO_PARENT] = "not a clone of a frozen space",
+		[EPT_WATCHED] = "the page is watched",
 	};
 
 	return texts[status];
@@ -36,19 +37,22 @@ void ept_change_begin(struct ept_change *change, struct ept *ept, struct ept_spa
 	change->ept = ept;
 	change->space = space;
 	change->progress = (struct ept_progress){ 0 };
+	change->sweep = (struct ept_sweep){ 0 };
 }
 
 void ept_change_free(struct ept_change *change)
 {
 	ept_list_free(&change->edits);
 	ept_list_free(&change->invalidations);
+	ept_list_free(&change->found);
+	ept_list_free(&change->watched);
 	ept_list_free(&change->scrubbed_tables);
 	ept_list_free(&change->scrubbed_pages);
 }
 
 void ept_change_hold(struct ept_change *change, struct ept_table *table, bool owned)
 {
-	assert(change->held_count < EPT_ROOT_LEVEL);
+	assert(change->held_count < EPT_HELD);
 	change->held[change->held_count++] = (struct ept_held){ .table = table, .owned = owned };
 }
 
@@ -102,6 +106,21 @@ static bool same_target(const struct ept *ept, uint64_t a, uint64_t b)
 		       ept_entry_target(ept->config.format, b).v;
 }
 
+/* The file's page that leaf @entry maps first; false if it maps none. */
+static bool leaf_page(const struct ept *ept, uint64_t entry, struct file_page *page)
+{
+	return ept_file_page_of(ept, ept_entry_target(ept->config.format, entry), page);
+}
+
+/* Whether @entry maps @page, though perhaps in another place. */
+static bool shows(const struct ept *ept, uint64_t entry, struct file_page page)
+{
+	struct file_page is;
+
+	return ept_entry_present(entry) && leaf_page(ept, entry, &is) && is.file == page.file &&
+	       is.page == page.page;
+}
+
 /* The reverse map follows entry @index of @table, whose lock is held, from @old to @value. */
 static void rmap_follow(struct ept *ept, struct ept_table *table, unsigned index, uint64_t old,
 			uint64_t value)
@@ -112,7 +131,7 @@ static void rmap_follow(struct ept *ept, struct ept_table *table, unsigned index
 	if (!ept_entry_present(old))
 		return; /* What became present was added when it was prepared. */
 	if (!ept_entry_is_table(ept, table->level, old)) {
-		if (ept_file_page_of(ept, ept_entry_target(ept->config.format, old), &page))
+		if (leaf_page(ept, old, &page) && !shows(ept, value, page))
 			rmap_page_remove(ept->rmap, ept_rmap_page(page, table->level), at, 1);
 	} else if (ept_entry_present(value)) {
 		rmap_owner_move(ept->rmap, ept_table_number(ept, ept_entry_child(ept, value)), at);
@@ -132,14 +151,20 @@ static void entry_drop(struct ept *ept, unsigned level, uint64_t entry)
 		ept_page_put(ept, ept_entry_target(ept->config.format, entry));
 }
 
-static void store_fresh(struct ept *ept, struct ept_table *table, unsigned index, uint64_t value)
+/* Where the page is copied, the reverse map knows the entry for it until that is done. */
+static void store_fresh(struct ept_change *change, struct ept_table *table, unsigned index,
+			uint64_t value)
 {
+	struct ept *ept = change->ept;
+	bool is_copied = change->copied_known && change->copied_by.table == ept_table_number(ept, table) &&
+			 change->copied_by.index == index;
 	uint64_t old = ept_entry_load(ept, table, index);
 
 	atomic_store_explicit(&ept_table_entries(ept, table)[index], value, memory_order_relaxed);
 	if (same_target(ept, old, value))
 		return;
-	rmap_follow(ept, table, index, old, value);
+	if (!is_copied)
+		rmap_follow(ept, table, index, old, value);
 	entry_drop(ept, table->level, old);
 }
 
@@ -151,7 +176,7 @@ void ept_change_store(struct ept_change *change, struct ept_table *table, unsign
 	uint64_t old = ept_entry_load(ept, table, index);
 
 	if (ept_change_is_fresh(change, table)) {
-		store_fresh(ept, table, index, value);
+		store_fresh(change, table, index, value);
 		return;
 	}
 	assert(change->edits.count < change->edits.capacity);
@@ -160,7 +185,22 @@ void ept_change_store(struct ept_change *change, struct ept_table *table, unsign
 		.value = value,
 		.old = old,
 		.by = ept_entry_present(old) ? EPT_EDIT_GATE : EPT_EDIT_PLAIN,
+		.level = table->level,
 	};
+}
+
+void ept_change_move(struct ept_change *change, struct ept_table *table, unsigned index,
+		     struct ept_table *to, unsigned to_index)
+{
+	struct ept_edit *edits = change->edits.items;
+	uint64_t entry = ept_entry_load(change->ept, table, index);
+
+	/* A table that was shared may still grant too much. The right comes back with a fault, after a look. */
+	ept_change_store(change, to, to_index,
+			 ept_entry_with_write(change->ept->config.format, entry, false));
+	ept_change_store(change, table, index, 0);
+	edits[change->edits.count - 1].moved = true;
+	edits[change->edits.count - 2].moved = true;
 }
 
 enum ept_status ept_change_link(struct ept_change *change, struct ept_table *table, unsigned index,
@@ -245,6 +285,8 @@ static void settle_held(struct ept_change *change)
 			continue;
 		ept_index_remove(change->ept, held->table);
 		held->table->clean = false;
+		/* It may show private memory from now on, which only its owner may write. */
+		held->table->shared_writable = false;
 		if (held->sanitized)
 			atomic_store(&held->table->tainted, false);
 	}
@@ -268,8 +310,16 @@ static void drop_old(struct ept_change *change)
 	struct ept *ept = change->ept;
 
 	for (size_t at = 0; at < change->edits.count; at++)
-		if (!same_target(ept, edits[at].old, edits[at].value))
-			entry_drop(ept, edit_table(ept, &edits[at])->level, edits[at].old);
+		if (!edits[at].moved && !same_target(ept, edits[at].old, edits[at].value))
+			entry_drop(ept, edits[at].level, edits[at].old);
+}
+
+/* The page was copied, or is not going to be. Its table is still the change's. */
+static void forget_copied(struct ept_change *change)
+{
+	if (change->copied_known)
+		rmap_page_remove(change->ept->rmap, change->copied, change->copied_by, 1);
+	change->copied_known = false;
 }
 
 static void clear(struct ept_change *change)
@@ -290,22 +340,38 @@ static void end(struct ept_change *change)
 	change->space = NULL;
 }
 
+static enum ept_status finish_sweep(struct ept_change *change)
+{
+	enum ept_status status = ept_sweep_step(change);
+
+	if (status == EPT_OK && change->sweep.stage)
+		return EPT_MORE;
+	if (status == EPT_OK)
+		status = change->sweep.failed;
+	return ept_sweep_end(change, status);
+}
+
 enum ept_status ept_change_finish(struct ept_change *change)
 {
 	enum ept_status status = EPT_OK;
 
-	if (!change->space) {
+	if (!change->space && !change->sweep.kind) {
 		ept_scrub_finish(change);
 		clear(change);
 		return EPT_OK;
 	}
+	forget_copied(change);
 	follow_edits(change);
 	publish_fresh(change);
 	ept_change_settle(change);
-	drop_old(change);
+	/* A pass edits leaves of files only, and its table may have another life by now. */
+	if (!change->sweep.kind)
+		drop_old(change);
 	if (change->old_root)
 		ept_table_put(change->ept, change->old_root);
 	clear(change);
+	if (change->sweep.kind)
+		return finish_sweep(change);
 	if (change->progress.stage) {
 		status = ept_map_step(change);
 		if (status == EPT_OK && change->progress.stage)
@@ -337,7 +403,7 @@ static void undo_reference(struct ept *ept, const struct ept_edit *edit)
 {
 	struct fpa target = ept_entry_target(ept->config.format, edit->value);
 
-	if (ept_entry_is_table(ept, edit_table(ept, edit)->level, edit->value))
+	if (ept_entry_is_table(ept, edit->level, edit->value))
 		ept_table_put(ept, ept_table_of(ept, target));
 	else if (ept_page_is_private(ept, target))
 		ept_page_give_back(ept, target);
@@ -356,6 +422,7 @@ static void undo_all(struct ept_change *change,
 
 enum ept_status ept_change_abort(struct ept_change *change, enum ept_status status)
 {
+	forget_copied(change);
 	undo_all(change, undo_rmap);
 	release(change);
 	undo_all(change, undo_reference);
@@ -370,4 +437,6 @@ enum ept_status ept_change_abort(struct ept_change *change, enum ept_status stat
 void ept_change_cancel(struct ept_change *change)
 {
 	ept_change_abort(change, EPT_OK);
+	if (change->sweep.kind)
+		ept_sweep_end(change, EPT_INVALID);
 }

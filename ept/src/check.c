@@ -27,6 +27,7 @@ struct place {
 	struct gpa gpa; /* of the table's first entry */
 	bool writable;	/* all entries above grant write */
 	bool shared;	/* a table on the path is used by others, who may not all write */
+	bool others;	/* a table on the path is used by others */
 };
 
 __attribute__((format(printf, 2, 3))) static void violation(struct check *check,
@@ -60,13 +61,16 @@ static void check_file_leaf(struct check *check, const struct place *place,
 	struct gpa gpa = { leaf_gpa(place) };
 	struct file_page expected = ept_region_page(region, gpa);
 
-	if (!ept_region_has_leaf(region, gpa, place->table->level))
+	if (!ept_region_has_leaf(check->ept, region, gpa, place->table->level))
 		violation(check, "S5: gpa %#lx is mapped by an entry that reaches beyond its region, or should not be large",
 			  gpa.v);
 
 	if (page.file != expected.file || page.page != expected.page)
 		violation(check, "S5: gpa %#lx maps page %lu of file %u, its region shows page %lu of file %u",
 			  gpa.v, page.page, page.file, expected.page, expected.file);
+	if (writable && ept_file_watched(check->ept, page))
+		violation(check, "F29: gpa %#lx may write to page %lu of file %u, which is watched",
+			  gpa.v, page.page, page.file);
 	if (writable && !ept_region_writes_through(region))
 		violation(check, "S9: gpa %#lx may write to page %lu of file %u", gpa.v, page.page,
 			  page.file);
@@ -78,9 +82,11 @@ static void check_private_leaf(struct check *check, const struct place *place,
 {
 	uint64_t gpa = leaf_gpa(place);
 
+	if (place->table->level != 1)
+		violation(check, "S5: gpa %#lx maps private page %u by an entry of 2 MiB", gpa, page);
 	if (region->mode != EPT_PRIVATE)
 		violation(check, "S5: gpa %#lx maps private page %u in a shared region", gpa, page);
-	if (writable && (place->shared || check->ept->pages.counts[page] > 1))
+	if (writable && (place->others || check->ept->pages.counts[page] > 1))
 		violation(check, "S2: gpa %#lx may write to private page %u, which others map", gpa,
 			  page);
 }
@@ -215,6 +221,7 @@ static bool go_down(struct check *check, const struct place *place, uint64_t ent
 		.writable = place->writable &&
 			    ept_entry_writable(check->ept->config.format, entry),
 		.shared = shared,
+		.others = place->others || ept_table_is_shared(child),
 	};
 	if (below->writable && shared)
 		violation(check, "S2: entry %u of table %u grants write to table %u, which others use",
@@ -243,6 +250,7 @@ static void check_space(struct check *check, const struct ept_space *space)
 		.table = space->root,
 		.writable = true,
 		.shared = ept_table_is_shared(space->root),
+		.others = ept_table_is_shared(space->root),
 	};
 	while (depth) {
 		struct place *place = &stack[depth - 1];

@@ -23,7 +23,8 @@ static enum ept_status protect_root(struct ept_change *change)
 
 	if (!ept_change_reserve(change, EPT_ENTRIES))
 		return EPT_NO_MEMORY;
-	for (unsigned index = 0; index < EPT_ENTRIES; index++) {
+	for (unsigned index = ept_table_skip_empty(ept, root, 0); index < EPT_ENTRIES;
+	     index = ept_table_skip_empty(ept, root, index + 1)) {
 		uint64_t entry = ept_entry_load(ept, root, index);
 
 		if (!ept_entry_present(entry) || ept_entry_fixed(ept, root, index) ||
@@ -44,9 +45,10 @@ static enum ept_status clone_into(struct ept_change *change, struct ept_space *c
 	status = protect_root(change);
 	if (status != EPT_OK)
 		return status;
-	ept_table_get(parent->root);
-	clone->root = parent->root;
-	ept_count(&change->ept->stat.tables_cloned);
+	status = ept_root_for_clone(parent, &clone->root);
+	if (status != EPT_OK)
+		return status;
+	ept_event(change->ept, EPT_EVENT_CLONE, parent->root, clone);
 	if (parent->frozen) {
 		atomic_fetch_add(&parent->references, 1);
 		clone->parent = parent;
@@ -92,31 +94,63 @@ enum ept_status ept_space_freeze(struct ept_space *space, struct ept_change *cha
 	return EPT_OK;
 }
 
+enum ept_status ept_space_snapshot(struct ept_space *space, struct ept_space **frozen,
+				   struct ept_change *change)
+{
+	struct ept_space *parent;
+	enum ept_status status;
+
+	if (!space->options.sharing)
+		return EPT_INVALID;
+	parent = ept_space_new(space->ept, &space->options);
+	if (!parent)
+		return EPT_NO_MEMORY;
+	pthread_mutex_lock(&space->lock);
+	ept_change_begin(change, space->ept, space);
+	status = space->frozen ? EPT_FROZEN : clone_into(change, parent);
+	if (status != EPT_OK) {
+		ept_space_discard(parent);
+		return ept_change_abort(change, status);
+	}
+	/* It takes the place of the space among its ancestors. */
+	parent->frozen = true;
+	parent->parent = space->parent;
+	space->parent = parent;
+	atomic_store(&parent->references, 2);
+	ept_space_publish(parent);
+	*frozen = parent;
+	return EPT_OK;
+}
+
 /* The space gets the parent's root back; its own goes, with all that only it refers to. */
 static enum ept_status reset_root(struct ept_change *change)
 {
-	struct ept_table *root = change->space->parent->root;
+	struct ept_space *parent = change->space->parent;
+	enum ept_status status;
+	struct ept_table *root;
 
-	if (change->space->root == root)
+	if (change->space->root == parent->root)
 		return EPT_OK;
 	if (ept_change_invalidate_space(change) != EPT_OK)
 		return EPT_NO_MEMORY;
-	ept_table_get(root);
+	status = ept_root_for_clone(parent, &root);
+	if (status != EPT_OK)
+		return status;
 	ept_change_set_root(change, root);
+	ept_event(change->ept, EPT_EVENT_CLONE, root, change->space);
 	return EPT_OK;
 }
 
 enum ept_status ept_space_reset(struct ept_space *space, struct ept_change *change)
 {
-	struct ept_space *parent = space->parent;
-	enum ept_status status = EPT_FROZEN;
+	struct ept_space *parent;
+	enum ept_status status;
 
-	if (!parent)
-		return EPT_NO_PARENT;
 	pthread_mutex_lock(&space->lock);
 	ept_change_begin(change, space->ept, space);
-	if (space->frozen)
-		return ept_change_abort(change, status);
+	parent = space->parent; /* A snapshot puts another one in between. */
+	if (!parent || space->frozen)
+		return ept_change_abort(change, parent ? EPT_FROZEN : EPT_NO_PARENT);
 	pthread_mutex_lock(&parent->lock);
 	status = reset_root(change);
 	/* Regions last: they have no undo, and their copy fails without having changed any. */

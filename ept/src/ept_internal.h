@@ -16,6 +16,7 @@
 #include <sys/queue.h>
 
 #include "ept/ept.h"
+#include "ept/trace.h"
 
 #define EPT_NONE  UINT32_MAX
 #define EPT_FILES 1024
@@ -99,9 +100,18 @@ struct ept_index {
 };
 
 struct ept_stat {
-	_Atomic uint64_t faults, spurious, tables_filled, tables_shared, tables_cloned;
-	_Atomic uint64_t tables_copied, pages_copied, tables_dropped, tables_freed;
-	_Atomic uint64_t leaves_broken;
+	_Atomic uint64_t faults, spurious, pages_copied, share_events;
+	_Atomic uint64_t events[EPT_EVENT_KINDS];
+};
+
+struct ept_file_chunk;
+
+/* What becomes of a file while it is mapped. */
+struct ept_file_state {
+	_Atomic uint64_t pages; /* that regions may map */
+	uint64_t capacity;	/* to which it may grow */
+	atomic_bool special;	/* there are chunks: some pages were moved or watched */
+	_Atomic(struct ept_file_chunk *) *chunks;
 };
 
 TAILQ_HEAD(ept_space_list, ept_space);
@@ -112,11 +122,16 @@ struct ept {
 	struct ept_page_pool pages;
 	struct ept_index index;
 	struct rmap *rmap;
+	/* Guards the files, and is held during a pass over one: outermost, never with a space's lock. */
+	pthread_mutex_t files_lock;
 	struct ept_file files[EPT_FILES];
+	struct ept_file_state file_states[EPT_FILES];
 	_Atomic unsigned file_count;
-	pthread_mutex_t spaces_lock; /* guards the list and the files; nothing is locked while it is held */
+	pthread_mutex_t spaces_lock; /* guards the list of spaces; nothing is locked while it is held */
 	struct ept_space_list spaces;
 	struct ept_stat stat;
+	struct ept_trace *trace; /* NULL: off */
+	_Atomic uint32_t next_space;
 };
 
 struct ept_space {
@@ -126,9 +141,11 @@ struct ept_space {
 	 */
 	pthread_mutex_t lock;
 	struct ept *ept;
+	uint32_t number;
 	struct ept_space_options options;
 	struct ept_table *root;
 	struct ept_list regions; /* of struct ept_region, by address */
+	uint64_t tables_needed;	 /* by the regions */
 	struct ept_region pending; /* what an unfinished map will add */
 	struct ept_space *parent; /* frozen; NULL if the space is no clone of a frozen one */
 	bool frozen;
@@ -208,6 +225,33 @@ static inline uint64_t ept_entry_load(const struct ept *ept, const struct ept_ta
 	return atomic_load_explicit(&ept_table_entries(ept, table)[index], memory_order_acquire);
 }
 
+/*
+ * Tables of upper levels are almost empty as a rule: who goes through all of one's entries passes by
+ * absent ones in lines of the cache.
+ */
+#define EPT_LINE 8u /* entries in a line */
+
+static inline bool ept_line_is_empty(const _Atomic uint64_t *line)
+{
+	uint64_t any = 0;
+
+#pragma GCC unroll 8
+	for (unsigned at = 0; at < EPT_LINE; at++)
+		any |= atomic_load_explicit(&line[at], memory_order_acquire);
+	return !ept_entry_present(any);
+}
+
+/* The first entry of @table from @index on that may be present; EPT_ENTRIES if there is none. */
+static inline unsigned ept_table_skip_empty(const struct ept *ept, const struct ept_table *table,
+					    unsigned index)
+{
+	const _Atomic uint64_t *entries = ept_table_entries(ept, table);
+
+	while (index % EPT_LINE == 0 && index < EPT_ENTRIES && ept_line_is_empty(&entries[index]))
+		index += EPT_LINE;
+	return index;
+}
+
 /* Whether the engine leaves this entry of @table alone: the gate's, in every root. */
 static inline bool ept_entry_fixed(const struct ept *ept, const struct ept_table *table,
 				   unsigned index)
@@ -231,10 +275,14 @@ void ept_page_put(struct ept *ept, struct fpa page);
 bool ept_page_is_shared(const struct ept *ept, struct fpa page);
 
 /* Whether @at is a private page (and not a memory file's). */
+static inline bool ept_memory_has_page(const struct ept_memory *memory, struct fpa at)
+{
+	return at.v - memory->pages_at.v < (uint64_t)memory->page_count << EPT_PAGE_SHIFT;
+}
+
 static inline bool ept_page_is_private(const struct ept *ept, struct fpa at)
 {
-	return at.v - ept->config.memory.pages_at.v <
-	       (uint64_t)ept->config.memory.page_count << EPT_PAGE_SHIFT;
+	return ept_memory_has_page(&ept->config.memory, at);
 }
 
 static inline uint32_t ept_page_number(const struct ept *ept, struct fpa page)
@@ -242,8 +290,6 @@ static inline uint32_t ept_page_number(const struct ept *ept, struct fpa page)
 	return (uint32_t)((page.v - ept->config.memory.pages_at.v) >> EPT_PAGE_SHIFT);
 }
 
-/* The memory file's page that lies at @at; false if none does. */
-bool ept_file_page_of(const struct ept *ept, struct fpa at, struct file_page *page);
 
 /*
  * What the reverse map calls the pages that a leaf entry of @level maps, of which @page is the first. It
@@ -256,11 +302,33 @@ static inline struct file_page ept_rmap_page(struct file_page page, unsigned lev
 	return page;
 }
 
+/* file.c */
+void ept_files_free(struct ept *ept);
+/* The memory file's page that lies at @at; false if none does. */
+bool ept_file_page_of(const struct ept *ept, struct fpa at, struct file_page *page);
 /* Where a page of a memory file lies. */
-static inline struct fpa ept_file_page_at(const struct ept *ept, struct file_page page)
-{
-	return (struct fpa){ ept->files[page.file].window.v + (page.page << EPT_PAGE_SHIFT) };
-}
+struct fpa ept_file_page_at(const struct ept *ept, struct file_page page);
+/* How many pages it has at this moment. */
+uint64_t ept_file_pages(const struct ept *ept, uint32_t file);
+/* Whether nothing is special about the 2 MiB around @page: all of it is at home and not watched. */
+bool ept_file_is_plain(const struct ept *ept, struct file_page page);
+/* Whether @page was moved, and which page of a spare file it lies in. */
+bool ept_file_page_moved(const struct ept *ept, struct file_page page, struct file_page *to);
+/* Whether @spare is a spare file's page in which no page lies. */
+bool ept_file_place_free(const struct ept *ept, struct file_page spare);
+/* The rest with files_lock held. Room for a page that moves; false without memory. */
+bool ept_file_place_prepare(struct ept *ept, struct file_page page, struct file_page to);
+/* @page lies in @to from now on, which is itself or was free. */
+void ept_file_place_set(struct ept *ept, struct file_page page, struct file_page to);
+void ept_file_place_release(struct ept *ept, struct file_page spare);
+bool ept_file_watch_prepare(struct ept *ept, struct file_page first, uint64_t count);
+void ept_file_watch_set(struct ept *ept, struct file_page page, bool watched);
+
+/* sweep.c */
+/* Goes on with a pass up to the next edits or invalidations; with stage 0 it is over. */
+enum ept_status ept_sweep_step(struct ept_change *change);
+/* Ends a pass and unlocks; returns @status, with which it ends. */
+enum ept_status ept_sweep_end(struct ept_change *change, enum ept_status status);
 
 /* index.c */
 bool ept_index_init(struct ept *ept);
@@ -283,6 +351,8 @@ void ept_region_insert(struct ept_space *space, const struct ept_region *region)
 void ept_region_cut(struct ept_space *space, struct gpa start, struct gpa end);
 void ept_region_set_rights(struct ept_space *space, struct gpa start, struct gpa end,
 			   unsigned rights);
+/* The regions of [start, end), whose goal is free, begin at @to from now on. */
+void ept_region_move(struct ept_space *space, struct gpa start, struct gpa end, struct gpa to);
 bool ept_region_copy(struct ept_space *to, const struct ept_space *from);
 
 static inline struct gpa ept_region_end(const struct ept_region *region)
@@ -339,6 +409,12 @@ bool ept_change_reserve(struct ept_change *change, size_t count);
 void ept_change_store(struct ept_change *change, struct ept_table *table, unsigned index,
 		      uint64_t value);
 /*
+ * The private page that entry @index of @table maps, a table of level 1 like @to, is to be mapped by the absent
+ * entry @to_index of @to instead. Both are held; room for two edits was reserved.
+ */
+void ept_change_move(struct ept_change *change, struct ept_table *table, unsigned index,
+		     struct ept_table *to, unsigned to_index);
+/*
  * Entry @index of @table is to point at @child, whose reference goes to the entry, also on failure.
  */
 enum ept_status ept_change_link(struct ept_change *change, struct ept_table *table, unsigned index,
@@ -349,7 +425,8 @@ enum ept_status ept_change_invalidate_space(struct ept_change *change);
 /* The beginning of the span that a table of @level has around @gpa. */
 struct gpa ept_span_start(struct gpa gpa, unsigned level);
 /* Whether an entry of a table of @level is to map what @region shows around @gpa. */
-bool ept_region_has_leaf(const struct ept_region *region, struct gpa gpa, unsigned level);
+bool ept_region_has_leaf(const struct ept *ept, const struct ept_region *region, struct gpa gpa,
+			 unsigned level);
 /*
  * Fills all absent entries of @table, which is held or fresh and translates @gpa, that can map what
  * @region shows. Nothing at levels that cannot.
@@ -368,6 +445,12 @@ enum ept_status ept_break_leaf(struct ept_change *change, struct ept_table *tabl
 enum ept_status ept_own_root(struct ept_change *change);
 
 /*
+ * A root for another space that is to have what @space has, which is locked: the same one, or a copy of
+ * all tables where they may not be shared. The reference is the caller's.
+ */
+enum ept_status ept_root_for_clone(struct ept_space *space, struct ept_table **root);
+
+/*
  * Makes the table below entry @index of @parent the space's alone, by copying it if others use it,
  * and keeps it locked. With EPT_WRITE in @rights the entry and all of the table's entries that it
  * may grant then allow writing.
@@ -380,6 +463,18 @@ enum ept_status ept_map_step(struct ept_change *change);
 
 /* scrub.c */
 void ept_scrub_finish(struct ept_change *change);
+
+/* trace.c: counts an event of @table, and records it while tracing is on. @space may be NULL. */
+void ept_event(struct ept *ept, enum ept_event_kind kind, const struct ept_table *table,
+	       const struct ept_space *space);
+
+/* share.c */
+/* Whether the space may share tables at all. */
+bool ept_space_shares(const struct ept_space *space);
+/* Whether this time a table may be shared: each question is a numbered event. */
+bool ept_share_event(struct ept *ept);
+/* Tables that the space's regions need, beside a root; to be called when they have changed. */
+void ept_space_measure(struct ept_space *space);
 
 static inline void ept_count(_Atomic uint64_t *counter)
 {

@@ -16,7 +16,7 @@ static bool eligible(const struct ept_space *space, const struct ept_region *reg
 {
 	struct gpa start = ept_span_start(gpa, level);
 
-	return space->options.sharing && (space->ept->config.share_levels >> level & 1) &&
+	return ept_space_shares(space) && (space->ept->config.share_levels >> level & 1) &&
 	       region->start.v <= start.v &&
 	       start.v + ept_table_span(level) <= ept_region_end(region).v;
 }
@@ -59,7 +59,7 @@ static enum ept_status make_child(struct ept_change *change, struct ept_table *p
 		ept_table_put(ept, child);
 		return status;
 	}
-	ept_count(&ept->stat.tables_filled);
+	ept_event(ept, EPT_EVENT_FILL, child, change->space);
 	*out = child;
 	if (child->shared_writable)
 		rights |= EPT_WRITE;
@@ -80,9 +80,13 @@ static enum ept_status add_child(struct ept_change *change, struct ept_table *pa
 		return make_child(change, parent, index, region, gpa, rights, out);
 	key = key_of(change->space, region, gpa, level);
 	*out = ept_index_get(change->ept, &key);
+	if (*out && !ept_share_event(change->ept)) {
+		ept_table_put(change->ept, *out);
+		*out = NULL;
+	}
 	if (!*out)
 		return make_child(change, parent, index, region, gpa, rights, out);
-	ept_count(&change->ept->stat.tables_shared);
+	ept_event(change->ept, EPT_EVENT_SHARE, *out, change->space);
 	return ept_change_link(change, parent, index, *out, writes_through ? EPT_WRITE : 0);
 }
 
@@ -129,7 +133,7 @@ static enum ept_status fault_read(struct ept_change *change, const struct ept_re
 			table = ept_entry_child(change->ept, entry);
 		else if (ept_entry_present(entry))
 			return EPT_OK;
-		else if (ept_region_has_leaf(region, gpa, table->level))
+		else if (ept_region_has_leaf(change->ept, region, gpa, table->level))
 			return ept_fill_leaves(change, table, region, gpa);
 		else
 			status = add_child(change, table, index, region, gpa, 0, &table);
@@ -162,13 +166,33 @@ static enum ept_status descend_for_write(struct ept_change *change, struct ept_t
 	return EPT_OK;
 }
 
+/*
+ * A page that is copied without being mapped, or no longer by a table that nobody else sees: whoever moves
+ * it or takes it away must find out, and wait for the table.
+ */
+static bool know_copied(struct ept_change *change, const struct ept_table *table,
+			const struct ept_region *region, struct gpa gpa)
+{
+	change->copied = ept_region_page(region, gpa);
+	change->copied_by = (struct rmap_entry){ ept_table_number(change->ept, table),
+						 (uint16_t)ept_entry_index(gpa, 1) };
+	change->copied_known =
+		rmap_page_add(change->ept->rmap, change->copied, change->copied_by, 1);
+	return change->copied_known;
+}
+
 /* Gives the space its own copy of the page that leaf @entry maps, or that its region shows. */
 static enum ept_status copy_page(struct ept_change *change, struct ept_table *table,
 				 const struct ept_region *region, struct gpa gpa, uint64_t entry)
 {
 	struct ept *ept = change->ept;
 	struct fpa page;
+	bool to_be_known = !ept_entry_present(entry) ||
+			   (ept_change_is_fresh(change, table) &&
+			    !ept_page_is_private(ept, ept_entry_target(ept->config.format, entry)));
 
+	if (to_be_known && !know_copied(change, table, region, gpa))
+		return EPT_NO_MEMORY;
 	change->copy.from = ept_entry_present(entry) ?
 				    ept_entry_target(ept->config.format, entry) :
 				    ept_file_page_at(ept, ept_region_page(region, gpa));
@@ -207,6 +231,29 @@ static enum ept_status write_private_leaf(struct ept_change *change, struct ept_
 	return EPT_OK;
 }
 
+/* A region's writes go to the file: the entry is there and grants it, unless the page was watched. */
+static enum ept_status write_shared_leaf(struct ept_change *change, struct ept_table *table,
+					 const struct ept_region *region, struct gpa gpa)
+{
+	const struct ept_format *format = change->ept->config.format;
+	unsigned index = ept_entry_index(gpa, table->level);
+	uint64_t entry = entry_or_hold(change, table, index);
+
+	if (!ept_entry_present(entry))
+		return ept_fill_leaves(change, table, region, gpa);
+	if (ept_entry_writable(format, entry))
+		return EPT_OK;
+	hold_for_fill(change, table);
+	entry = ept_entry_load(change->ept, table, index);
+	if (!ept_change_reserve(change, 1))
+		return EPT_NO_MEMORY;
+	if (ept_file_watched(change->ept, ept_region_page(region, gpa)))
+		return EPT_WATCHED;
+	if (ept_entry_present(entry))
+		ept_change_store(change, table, index, ept_entry_with_write(format, entry, true));
+	return EPT_OK;
+}
+
 /*
  * Whether a write's path ends at @table: at a PT, or where a region whose writes go to the file has an
  * entry of 2 MiB, or is to have one.
@@ -223,7 +270,7 @@ static bool write_ends_at(struct ept_change *change, struct ept_table *table,
 	entry = entry_or_hold(change, table, ept_entry_index(gpa, table->level));
 	return ept_entry_present(entry) ?
 		       ept_entry_is_leaf(change->ept->config.format, table->level, entry) :
-		       ept_region_has_leaf(region, gpa, table->level);
+		       ept_region_has_leaf(change->ept, region, gpa, table->level);
 }
 
 static enum ept_status fault_write(struct ept_change *change, const struct ept_region *region,
@@ -239,11 +286,8 @@ static enum ept_status fault_write(struct ept_change *change, const struct ept_r
 		if (status != EPT_OK)
 			return status;
 	}
-	if (region->mode == EPT_PRIVATE)
-		return write_private_leaf(change, table, region, gpa);
-	if (ept_entry_present(entry_or_hold(change, table, ept_entry_index(gpa, table->level))))
-		return EPT_OK;
-	return ept_fill_leaves(change, table, region, gpa);
+	return region->mode == EPT_PRIVATE ? write_private_leaf(change, table, region, gpa) :
+					     write_shared_leaf(change, table, region, gpa);
 }
 
 /* Tables become known to others last, when nothing can fail any more. */
@@ -269,6 +313,9 @@ enum ept_status ept_space_fault(struct ept_space *space, struct gpa gpa, unsigne
 		return ept_change_abort(change, EPT_DENIED);
 	if ((access & EPT_WRITE) && space->frozen)
 		return ept_change_abort(change, EPT_FROZEN);
+	if ((access & EPT_WRITE) && ept_region_writes_through(region) &&
+	    ept_file_watched(space->ept, ept_region_page(region, gpa)))
+		return ept_change_abort(change, EPT_WATCHED);
 	status = access & EPT_WRITE ? fault_write(change, region, gpa) :
 				      fault_read(change, region, gpa);
 	if (status != EPT_OK)

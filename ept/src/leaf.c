@@ -27,13 +27,15 @@ static bool aligned_for(const struct ept_region *region, unsigned level)
 	       (level == EPT_LARGE_LEVEL && region->large && phase % EPT_ENTRIES == 0);
 }
 
-bool ept_region_has_leaf(const struct ept_region *region, struct gpa gpa, unsigned level)
+bool ept_region_has_leaf(const struct ept *ept, const struct ept_region *region, struct gpa gpa,
+			 unsigned level)
 {
 	uint64_t span = ept_entry_span(level);
 	uint64_t start = gpa.v & ~(span - 1);
 
 	return aligned_for(region, level) && region->start.v <= start &&
-	       start + span <= ept_region_end(region).v;
+	       start + span <= ept_region_end(region).v &&
+	       (level == 1 || ept_file_is_plain(ept, ept_region_page(region, gpa)));
 }
 
 /*
@@ -42,14 +44,56 @@ bool ept_region_has_leaf(const struct ept_region *region, struct gpa gpa, unsign
 static uint64_t file_leaf(const struct ept *ept, const struct ept_region *region, struct gpa gpa,
 			  unsigned level)
 {
-	struct fpa at = ept_file_page_at(ept, ept_region_page(region, gpa));
+	struct file_page page = ept_region_page(region, gpa);
+	struct fpa at = ept_file_page_at(ept, page);
 	unsigned rights = region->rights;
 
-	if (!ept_region_writes_through(region))
+	if (!ept_region_writes_through(region) || ept_file_watched(ept, page))
 		rights &= ~(unsigned)EPT_WRITE;
 	if (level == EPT_LARGE_LEVEL)
 		return ept_entry_large_leaf(ept->config.format, at, rights);
 	return ept_entry_leaf(ept->config.format, at, rights);
+}
+
+/*
+ * Whether a page of the 2 MiB was moved or is watched by now: no entry of 2 MiB can show that. Who does
+ * this looks for entries afterwards, so it is asked when the reverse map knows of the entry.
+ */
+static bool became_special(struct ept_change *change, struct ept_table *table, unsigned index,
+			   struct file_page page)
+{
+	struct rmap_entry at = { ept_table_number(change->ept, table), (uint16_t)index };
+
+	if (table->level == 1 || ept_file_is_plain(change->ept, page))
+		return false;
+	rmap_page_remove(change->ept->rmap, ept_rmap_page(page, table->level), at, 1);
+	return true;
+}
+
+/*
+ * The same for a fresh PT where nothing is special about the pages, from @page on: each entry is that
+ * before it, one page further. As became_special(), it asks when the reverse map knows of the entries.
+ */
+static bool fill_plain(struct ept_change *change, struct ept_table *table,
+		       const struct ept_region *region, struct file_page page, unsigned first,
+		       unsigned count)
+{
+	struct ept *ept = change->ept;
+	struct file_page last = { page.file, page.page + count - 1 };
+	_Atomic uint64_t *entries = ept_table_entries(ept, table);
+	unsigned rights = region->rights;
+	uint64_t entry, step;
+
+	if (table->level != 1 || !ept_change_is_fresh(change, table) ||
+	    !ept_file_is_plain(ept, page) || !ept_file_is_plain(ept, last))
+		return false;
+	if (!ept_region_writes_through(region))
+		rights &= ~(unsigned)EPT_WRITE;
+	entry = ept_entry_leaf(ept->config.format, ept_file_page_at(ept, page), rights);
+	step = ept_address_encode(ept->config.format, (struct fpa){ EPT_PAGE_BYTES });
+	for (unsigned index = first; index < first + count; index++, entry += step)
+		atomic_store_explicit(&entries[index], entry, memory_order_relaxed);
+	return true;
 }
 
 /* Fills the absent entries [first, first + count) of @table. */
@@ -64,10 +108,15 @@ static enum ept_status fill_run(struct ept_change *change, struct ept_table *tab
 	if ((!ept_change_is_fresh(change, table) && !ept_change_reserve(change, count)) ||
 	    !rmap_page_add(ept->rmap, ept_rmap_page(page, table->level), at, count))
 		return EPT_NO_MEMORY;
-	for (unsigned index = first; index < first + count; index++)
-		ept_change_store(change, table, index,
-				 file_leaf(ept, region, entry_gpa(table, gpa, index),
-					   table->level));
+	if (fill_plain(change, table, region, page, first, count))
+		return EPT_OK;
+	for (unsigned index = first; index < first + count; index++) {
+		struct gpa here = entry_gpa(table, gpa, index);
+
+		if (!became_special(change, table, index, ept_region_page(region, here)))
+			ept_change_store(change, table, index,
+					 file_leaf(ept, region, here, table->level));
+	}
 	return EPT_OK;
 }
 
@@ -79,6 +128,14 @@ static uint64_t max(uint64_t a, uint64_t b)
 static uint64_t min(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
+}
+
+static bool fillable(const struct ept *ept, const struct ept_table *table,
+		     const struct ept_region *region, struct gpa gpa, unsigned index)
+{
+	return !ept_entry_present(ept_entry_load(ept, table, index)) &&
+	       (table->level == 1 ||
+		ept_region_has_leaf(ept, region, entry_gpa(table, gpa, index), table->level));
 }
 
 enum ept_status ept_fill_leaves(struct ept_change *change, struct ept_table *table,
@@ -99,7 +156,7 @@ enum ept_status ept_fill_leaves(struct ept_change *change, struct ept_table *tab
 		unsigned first = index;
 		enum ept_status status;
 
-		while (index < end && !ept_entry_present(ept_entry_load(change->ept, table, index)))
+		while (index < end && fillable(change->ept, table, region, gpa, index))
 			index++;
 		if (index == first) {
 			index++;
@@ -130,7 +187,7 @@ enum ept_status ept_break_leaf(struct ept_change *change, struct ept_table *tabl
 		ept_table_put(ept, *child);
 		return status;
 	}
-	ept_count(&ept->stat.leaves_broken);
+	ept_event(ept, EPT_EVENT_BREAK, *child, change->space);
 	return ept_change_link(change, table, ept_entry_index(gpa, table->level), *child,
 			       region->rights);
 }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 /*
- * Mapping, unmapping and changing the rights of a range. All three go through the same stages, each
- * of which takes as many steps as needed:
+ * Mapping, unmapping, moving and changing the rights of a range. All of them go through the same
+ * stages, each of which takes as many steps as needed:
  *
  *	own the start    the root, and the tables that the range's first byte divides, become the
  *	                 space's own (F9)
  *	own the end      the same for the first byte beyond
- *	own the middle   for new rights only: shared tables within that hold private pages
+ *	own the middle   for new rights and another place: shared tables that hold private pages
+ *	own the goal     for another place only: tables for the private pages there
  *	regions          the list of regions changes; from here on nothing can fail
  *	entries          whole tables are let go without looking into them (F8), single entries edited
  *
@@ -15,9 +16,10 @@
  */
 #include "ept_internal.h"
 
-enum map_kind { MAP, UNMAP, PROTECT };
+/* To move something, first what is in the way is made room of, then it moves. */
+enum map_kind { MAP, UNMAP, PROTECT, MAKE_ROOM, MOVE };
 
-enum map_stage { DONE, OWN_START, OWN_END, OWN_MIDDLE, REGIONS, ENTRIES };
+enum map_stage { DONE, OWN_START, OWN_END, OWN_MIDDLE, OWN_GOAL, REGIONS, ENTRIES };
 
 /* Where an entry's span ends, or the range if that is sooner. */
 static struct gpa span_end(struct gpa at, unsigned level, struct gpa end)
@@ -101,6 +103,85 @@ static enum ept_status own_middle(struct ept_change *change)
 	return EPT_OK;
 }
 
+/* The table of level 1 that translates @gpa, or the last one on the way to it. */
+static struct ept_table *table_at(const struct ept_change *change, struct gpa gpa)
+{
+	struct ept_table *table = change->space->root;
+
+	while (table->level > 1) {
+		uint64_t entry = ept_entry_load(change->ept, table,
+						ept_entry_index(gpa, table->level));
+
+		if (!ept_entry_is_table(change->ept, table->level, entry))
+			break;
+		table = ept_entry_child(change->ept, entry);
+	}
+	return table;
+}
+
+static struct gpa goal_of(const struct ept_progress *progress, struct gpa gpa)
+{
+	return (struct gpa){ gpa.v - progress->start.v + progress->to.v };
+}
+
+/* An empty table for the absent entry @index of @parent, which is the space's own. */
+static enum ept_status add_empty(struct ept_change *change, struct ept_table *parent,
+				 unsigned index, struct ept_table **child)
+{
+	*child = ept_table_take(change->ept, parent->level - 1u);
+	if (!*child)
+		return EPT_NO_TABLE;
+	ept_change_add_fresh(change, *child, false);
+	ept_event(change->ept, EPT_EVENT_FILL, *child, change->space);
+	return ept_change_link(change, parent, index, *child, EPT_WRITE);
+}
+
+/* Makes the tables that translate @gpa the space's own, down to one of level 1. */
+static enum ept_status own_path(struct ept_change *change, struct gpa gpa)
+{
+	enum ept_status status = ept_own_root(change);
+	struct ept_table *table = change->space->root;
+
+	while (status == EPT_OK && table->level > 1) {
+		unsigned index = ept_entry_index(gpa, table->level);
+
+		if (ept_entry_present(ept_entry_load(change->ept, table, index)))
+			status = ept_own_child(change, table, index, 0, &table);
+		else
+			status = add_empty(change, table, index, &table);
+	}
+	return status;
+}
+
+/*
+ * Goes to the next private page within the range for which there is no table to move to, and makes one.
+ * The tables that map such pages are the space's own by then.
+ */
+static enum ept_status own_goal(struct ept_change *change)
+{
+	struct ept_progress *progress = &change->progress;
+	enum ept_status status;
+
+	while (progress->at.v < progress->end.v) {
+		struct ept_table *table = table_at(change, progress->at);
+		unsigned index = ept_entry_index(progress->at, table->level);
+		uint64_t entry = ept_entry_load(change->ept, table, index);
+
+		if (table->level > 1 || !ept_entry_present(entry) ||
+		    !ept_page_is_private(change->ept,
+					 ept_entry_target(change->ept->config.format, entry))) {
+			progress->at = span_end(progress->at, table->level, progress->end);
+			continue;
+		}
+		status = own_path(change, goal_of(progress, progress->at));
+		if (status != EPT_OK || !ept_change_is_empty(change))
+			return status;
+		ept_change_settle(change);
+		progress->at.v += EPT_PAGE_BYTES;
+	}
+	return EPT_OK;
+}
+
 static void apply_to_regions(struct ept_change *change)
 {
 	const struct ept_progress *progress = &change->progress;
@@ -110,6 +191,8 @@ static void apply_to_regions(struct ept_change *change)
 		ept_region_cut(space, progress->start, progress->end);
 	else if (progress->kind == PROTECT)
 		ept_region_set_rights(space, progress->start, progress->end, progress->rights);
+	else if (progress->kind == MOVE)
+		ept_region_move(space, progress->start, progress->end, progress->to);
 }
 
 /* What becomes of a present entry whose span lies within the range. */
@@ -120,9 +203,9 @@ static enum entry_fate entry_fate(const struct ept_change *change, const struct 
 {
 	struct fpa target = ept_entry_target(change->ept->config.format, entry);
 
-	if (change->progress.kind != PROTECT)
+	if (change->progress.kind != PROTECT && change->progress.kind != MOVE)
 		return GO;
-	/* With new rights, what a fault can bring back goes, and private pages stay. */
+	/* Otherwise what a fault can bring back goes, and private pages stay. */
 	if (!ept_entry_is_table(change->ept, table->level, entry))
 		return ept_page_is_private(change->ept, target) ? CHANGE : GO;
 	return ept_table_of(change->ept, target)->clean ? GO : LOOK_INSIDE;
@@ -135,6 +218,20 @@ static uint64_t private_leaf(const struct ept_change *change, uint64_t entry)
 
 	return ept_entry_leaf(format, ept_entry_target(format, entry),
 			      change->progress.rights & ~(unsigned)EPT_WRITE);
+}
+
+/* The entry @index of @table, for the range's cursor, goes where the cursor's page is to be. */
+static void move_leaf(struct ept_change *change, struct ept_table *table, unsigned index)
+{
+	struct gpa gpa = goal_of(&change->progress, change->progress.at);
+	struct ept_table *goal = table_at(change, gpa);
+
+	assert(goal->level == 1);
+	if (!ept_change_holds(change, goal)) {
+		pthread_mutex_lock(&goal->lock);
+		ept_change_hold(change, goal, true);
+	}
+	ept_change_move(change, table, index, goal, ept_entry_index(gpa, 1));
 }
 
 /*
@@ -158,8 +255,11 @@ static bool edit_entries(struct ept_change *change, struct ept_table *table)
 			fate = entry_fate(change, table, entry);
 			if (fate == LOOK_INSIDE)
 				return true;
-			ept_change_store(change, table, index,
-					 fate == GO ? 0 : private_leaf(change, entry));
+			if (fate == CHANGE && progress->kind == MOVE)
+				move_leaf(change, table, index);
+			else
+				ept_change_store(change, table, index,
+						 fate == GO ? 0 : private_leaf(change, entry));
 		}
 		progress->at = span_end(progress->at, table->level, progress->end);
 	}
@@ -196,8 +296,8 @@ static void edit_step(struct ept_change *change)
 static void next_stage(struct ept_progress *progress)
 {
 	static const enum map_stage next[] = {
-		[OWN_START] = OWN_END,	[OWN_END] = OWN_MIDDLE, [OWN_MIDDLE] = REGIONS,
-		[REGIONS] = ENTRIES,	[ENTRIES] = DONE,
+		[OWN_START] = OWN_END,	[OWN_END] = OWN_MIDDLE, [OWN_MIDDLE] = OWN_GOAL,
+		[OWN_GOAL] = REGIONS,	[REGIONS] = ENTRIES,	[ENTRIES] = DONE,
 	};
 
 	progress->stage = next[progress->stage];
@@ -218,8 +318,14 @@ static enum ept_status run_stage(struct ept_change *change)
 		status = own_border(change, progress->end);
 		break;
 	case OWN_MIDDLE:
-		if (progress->kind == PROTECT)
+		if (progress->kind == PROTECT || progress->kind == MOVE)
 			status = own_middle(change);
+		if (status == EPT_OK && !ept_change_is_empty(change))
+			return EPT_OK; /* The stage goes on when these are done. */
+		break;
+	case OWN_GOAL:
+		if (progress->kind == MOVE)
+			status = own_goal(change);
 		if (status == EPT_OK && !ept_change_is_empty(change))
 			return EPT_OK; /* The stage goes on when these are done. */
 		break;
@@ -238,10 +344,31 @@ static enum ept_status run_stage(struct ept_change *change)
 	return status;
 }
 
+/* From room to move: the other range. */
+static void begin_move(struct ept_progress *progress)
+{
+	uint64_t bytes = progress->end.v - progress->start.v;
+	struct gpa goal = progress->start;
+
+	*progress = (struct ept_progress){
+		.stage = OWN_START,
+		.kind = MOVE,
+		.start = progress->to,
+		.at = progress->to,
+		.end = { progress->to.v + bytes },
+		.to = goal,
+	};
+}
+
 static void finish_map(struct ept_change *change)
 {
+	if (change->progress.kind == MAKE_ROOM) {
+		begin_move(&change->progress);
+		return;
+	}
 	if (change->progress.kind == MAP)
 		ept_region_insert(change->space, &change->space->pending);
+	ept_space_measure(change->space);
 }
 
 /* Runs stages up to the next edits. With stage DONE and no edits, the operation is over. */
@@ -274,6 +401,11 @@ static bool range_valid(const struct ept *ept, struct gpa start, uint64_t bytes)
 	       start.v >= gate + ept_entry_span(EPT_ROOT_LEVEL);
 }
 
+static bool rights_valid(unsigned rights)
+{
+	return (rights & EPT_READ) && !(rights & ~(unsigned)(EPT_READ | EPT_WRITE | EPT_EXEC));
+}
+
 static bool region_valid(const struct ept *ept, const struct ept_region *region)
 {
 	uint64_t pages = region->bytes >> EPT_PAGE_SHIFT;
@@ -282,11 +414,14 @@ static bool region_valid(const struct ept *ept, const struct ept_region *region)
 	if (region->first.file >= atomic_load(&ept->file_count))
 		return false;
 	file = &ept->files[region->first.file];
+	if (file->spare)
+		return false;
 	if (region->large && file->window.v % ept_entry_span(EPT_LARGE_LEVEL))
 		return false;
-	return range_valid(ept, region->start, region->bytes) && (region->rights & EPT_READ) &&
-	       region->first.page < file->pages && pages <= file->pages - region->first.page &&
-	       (region->mode == EPT_PRIVATE || file->writable);
+	return range_valid(ept, region->start, region->bytes) && rights_valid(region->rights) &&
+	       region->first.page < ept_file_pages(ept, region->first.file) &&
+	       pages <= ept_file_pages(ept, region->first.file) - region->first.page &&
+	       (region->mode == EPT_PRIVATE || (region->mode == EPT_SHARED && file->writable));
 }
 
 /* Begins an operation on [start, start + bytes) of a space that is locked. */
@@ -297,7 +432,7 @@ static enum ept_status begin(struct ept_change *change, enum map_kind kind, stru
 	if (!ept_region_reserve(change->space) ||
 	    !ept_list_reserve(&change->invalidations, EPT_ROOT_LEVEL,
 			      sizeof(struct ept_invalidation)) ||
-	    !ept_change_reserve(change, EPT_ENTRIES))
+	    !ept_change_reserve(change, 2 * EPT_ENTRIES))
 		return ept_change_abort(change, EPT_NO_MEMORY);
 	change->progress = (struct ept_progress){
 		.stage = OWN_START,
@@ -306,6 +441,7 @@ static enum ept_status begin(struct ept_change *change, enum map_kind kind, stru
 		.start = start,
 		.at = start,
 		.end = { start.v + bytes },
+		.to = change->progress.to,
 	};
 	return ept_map_step(change);
 }
@@ -344,7 +480,7 @@ enum ept_status ept_space_protect(struct ept_space *space, struct gpa start, uin
 {
 	struct gpa end = { start.v + bytes };
 
-	if (!range_valid(space->ept, start, bytes) || !(rights & EPT_READ))
+	if (!range_valid(space->ept, start, bytes) || !rights_valid(rights))
 		return EPT_INVALID;
 	pthread_mutex_lock(&space->lock);
 	ept_change_begin(change, space->ept, space);
@@ -353,4 +489,22 @@ enum ept_status ept_space_protect(struct ept_space *space, struct gpa start, uin
 	if (!ept_region_covers(space, start, end))
 		return ept_change_abort(change, EPT_OVERLAP);
 	return begin(change, PROTECT, start, bytes, rights);
+}
+
+enum ept_status ept_space_move(struct ept_space *space, struct gpa from, uint64_t bytes,
+			       struct gpa to, struct ept_change *change)
+{
+	struct gpa from_end = { from.v + bytes };
+	struct gpa to_end = { to.v + bytes };
+
+	if (!range_valid(space->ept, from, bytes) || !range_valid(space->ept, to, bytes))
+		return EPT_INVALID;
+	pthread_mutex_lock(&space->lock);
+	ept_change_begin(change, space->ept, space);
+	if (space->frozen)
+		return ept_change_abort(change, EPT_FROZEN);
+	if (!ept_region_covers(space, from, from_end) || ept_region_any(space, to, to_end))
+		return ept_change_abort(change, EPT_OVERLAP);
+	change->progress.to = from;
+	return begin(change, MAKE_ROOM, to, bytes, 0);
 }

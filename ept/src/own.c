@@ -25,59 +25,106 @@ static bool may_stay_writable(const struct ept *ept, unsigned level, uint64_t en
 	       (!ept_table_is_shared(child) && !atomic_load(&child->tainted));
 }
 
-/* What @entry of a table of @level looks like in a copy of that table, where all is shared. */
-static uint64_t entry_for_copy(const struct ept *ept, unsigned level, uint64_t entry)
+/* Takes the reference that a copy of leaf @entry needs; returns the copy, read-only if shared. */
+static uint64_t leaf_copy(struct ept *ept, const struct ept_format *format,
+			  const struct ept_memory *memory, uint64_t entry)
 {
-	struct fpa target = ept_entry_target(ept->config.format, entry);
-	bool writable = ept_entry_writable(ept->config.format, entry);
+	struct fpa target = ept_entry_target(format, entry);
 
-	if (ept_entry_is_leaf(ept->config.format, level, entry))
-		writable = writable && !ept_page_is_private(ept, target);
-	else
-		writable = writable && ept_table_of(ept, target)->shared_writable;
-	return ept_entry_with_write(ept->config.format, entry, writable);
+	if (!ept_memory_has_page(memory, target))
+		return entry;
+	ept_page_get(ept, target);
+	return ept_entry_with_write(format, entry, false);
 }
 
-/* Takes the reference that a copied entry of a table of @level needs; false without memory. */
-static bool entry_get(struct ept *ept, struct ept_table *copy, unsigned index, uint64_t entry)
+/* The same for an entry that points at a table. */
+static uint64_t link_copy(struct ept *ept, uint64_t entry)
 {
-	struct fpa target = ept_entry_target(ept->config.format, entry);
-	struct ept_table *child;
+	struct ept_table *child = ept_entry_child(ept, entry);
 
-	if (ept_entry_is_leaf(ept->config.format, copy->level, entry)) {
-		if (ept_page_is_private(ept, target))
-			ept_page_get(ept, target);
-		return true;
-	}
-	child = ept_table_of(ept, target);
-	if (!rmap_owner_add(ept->rmap, ept_table_number(ept, child),
-			    (struct rmap_entry){ ept_table_number(ept, copy), (uint16_t)index }))
-		return false;
 	ept_table_get(child);
-	return true;
+	if (child->shared_writable)
+		return entry;
+	return ept_entry_with_write(ept->config.format, entry, false);
 }
 
-/* Fills the fresh table @copy with what @table, whose lock is held, translates. */
-static enum ept_status copy_table(struct ept *ept, struct ept_table *table, struct ept_table *copy)
+static uint64_t entry_copy(struct ept *ept, const struct ept_table *table, unsigned index,
+			   uint64_t entry)
 {
-	_Atomic uint64_t *to = ept_table_entries(ept, copy);
+	if (ept_entry_is_leaf(ept->config.format, table->level, entry))
+		return leaf_copy(ept, ept->config.format, &ept->config.memory, entry);
+	if (ept_entry_fixed(ept, table, index))
+		return entry;
+	return link_copy(ept, entry);
+}
 
-	for (unsigned index = 0; index < EPT_ENTRIES; index++) {
+/* Copies a line of a PT; returns whether an entry in it maps a private page. */
+static bool copy_line(const struct ept_format *format, const struct ept_memory *memory,
+		      const _Atomic uint64_t *from, _Atomic uint64_t *to)
+{
+	bool any = false;
+
+#pragma GCC unroll 8
+	for (unsigned at = 0; at < EPT_LINE; at++) {
+		uint64_t entry = atomic_load_explicit(&from[at], memory_order_acquire);
+
+		any |= ept_memory_has_page(memory, ept_entry_target(format, entry));
+		atomic_store_explicit(&to[at], entry, memory_order_relaxed);
+	}
+	return any;
+}
+
+/*
+ * A PT is full as a rule, and most of it maps a file's pages, whose entries are copied as they are. What
+ * they are decoded with is read before, and not for each.
+ */
+static void copy_leaves(struct ept *ept, const struct ept_table *table, _Atomic uint64_t *to)
+{
+	const struct ept_format format = *ept->config.format;
+	const struct ept_memory memory = ept->config.memory;
+	const _Atomic uint64_t *from = ept_table_entries(ept, table);
+
+	for (unsigned first = 0; first < EPT_ENTRIES; first += EPT_LINE) {
+		if (!copy_line(&format, &memory, &from[first], &to[first]))
+			continue;
+		for (unsigned index = first; index < first + EPT_LINE; index++) {
+			uint64_t entry = ept_entry_load(ept, table, index);
+
+			if (ept_entry_present(entry))
+				atomic_store_explicit(&to[index],
+						      leaf_copy(ept, &format, &memory, entry),
+						      memory_order_relaxed);
+		}
+	}
+}
+
+static void copy_entries(struct ept *ept, const struct ept_table *table, _Atomic uint64_t *to)
+{
+	for (unsigned index = ept_table_skip_empty(ept, table, 0); index < EPT_ENTRIES;
+	     index = ept_table_skip_empty(ept, table, index + 1)) {
 		uint64_t entry = ept_entry_load(ept, table, index);
 
-		if (!ept_entry_present(entry))
-			continue;
-		if (ept_entry_fixed(ept, table, index)) {
-			atomic_store_explicit(&to[index], entry, memory_order_relaxed);
-			continue;
-		}
-		if (!entry_get(ept, copy, index, entry))
-			return EPT_NO_MEMORY;
-		atomic_store_explicit(&to[index], entry_for_copy(ept, table->level, entry),
-				      memory_order_relaxed);
+		if (ept_entry_present(entry))
+			atomic_store_explicit(&to[index], entry_copy(ept, table, index, entry),
+					      memory_order_relaxed);
 	}
-	if (!rmap_page_copy(ept->rmap, ept_table_number(ept, table), ept_table_number(ept, copy)))
+}
+
+/*
+ * Fills the fresh table @copy with what @table, whose lock is held, translates. The reverse map
+ * comes first, as it is all that can fail; what it knows of @copy then goes with @copy.
+ */
+static enum ept_status copy_table(struct ept *ept, struct ept_table *table, struct ept_table *copy)
+{
+	uint32_t from = ept_table_number(ept, table);
+	uint32_t to = ept_table_number(ept, copy);
+
+	if (!rmap_page_copy(ept->rmap, from, to) || !rmap_owner_copy(ept->rmap, from, to))
 		return EPT_NO_MEMORY;
+	if (table->level == 1)
+		copy_leaves(ept, table, ept_table_entries(ept, copy));
+	else
+		copy_entries(ept, table, ept_table_entries(ept, copy));
 	return EPT_OK;
 }
 
@@ -90,7 +137,8 @@ static enum ept_status sanitize(struct ept_change *change, struct ept_table *tab
 		return EPT_OK;
 	if (!ept_change_reserve(change, EPT_ENTRIES))
 		return EPT_NO_MEMORY;
-	for (unsigned index = 0; index < EPT_ENTRIES; index++) {
+	for (unsigned index = ept_table_skip_empty(ept, table, 0); index < EPT_ENTRIES;
+	     index = ept_table_skip_empty(ept, table, index + 1)) {
 		uint64_t entry = ept_entry_load(ept, table, index);
 
 		if (ept_entry_present(entry) && ept_entry_writable(ept->config.format, entry) &&
@@ -137,7 +185,7 @@ static enum ept_status replace(struct ept_change *change, struct ept_table *pare
 		return status;
 	}
 	ept_change_add_fresh(change, copy, false);
-	ept_count(&change->ept->stat.tables_copied);
+	ept_event(change->ept, EPT_EVENT_UNSHARE, copy, change->space);
 	return ept_change_link(change, parent, index, copy, rights);
 }
 
@@ -199,6 +247,97 @@ enum ept_status ept_own_root(struct ept_change *change)
 	}
 	ept_change_add_fresh(change, copy, false);
 	ept_change_set_root(change, copy);
-	ept_count(&change->ept->stat.tables_copied);
+	ept_event(change->ept, EPT_EVENT_UNSHARE, copy, change->space);
 	return EPT_OK;
+}
+
+/* A table like @table, for nobody yet; its lower tables and private pages are shared with @table. */
+static enum ept_status copy_alone(struct ept *ept, struct ept_table *table, struct ept_table **out)
+{
+	struct ept_table *copy = ept_table_take(ept, table->level);
+	enum ept_status status;
+
+	if (!copy)
+		return EPT_NO_TABLE;
+	pthread_mutex_lock(&table->lock);
+	status = copy_table(ept, table, copy);
+	/* What it refers to has other users now: who writes through it must look. */
+	atomic_store(&table->tainted, true);
+	pthread_mutex_unlock(&table->lock);
+	if (status != EPT_OK) {
+		ept_table_put(ept, copy);
+		return status;
+	}
+	pthread_mutex_lock(&copy->lock);
+	copy->published = true;
+	pthread_mutex_unlock(&copy->lock);
+	*out = copy;
+	return EPT_OK;
+}
+
+/* Puts a copy in the place of the table that entry @index of @parent points at. */
+static enum ept_status replace_alone(struct ept *ept, struct ept_table *parent, unsigned index,
+				     struct ept_table **copy)
+{
+	const struct ept_format *format = ept->config.format;
+	uint64_t entry = ept_entry_load(ept, parent, index);
+	struct ept_table *child = ept_entry_child(ept, entry);
+	enum ept_status status = copy_alone(ept, child, copy);
+
+	if (status != EPT_OK)
+		return status;
+	atomic_store(&ept_table_entries(ept, parent)[index],
+		     ept_entry_table(format, ept_table_at(ept, *copy),
+				     ept_entry_rights(format, entry)));
+	rmap_owner_move(ept->rmap, ept_table_number(ept, *copy),
+			(struct rmap_entry){ ept_table_number(ept, parent), (uint16_t)index });
+	ept_table_put(ept, child);
+	return EPT_OK;
+}
+
+/* Replaces all tables below @root, which nobody else has, by copies. */
+static enum ept_status copy_below(struct ept *ept, struct ept_table *root)
+{
+	struct {
+		struct ept_table *table;
+		unsigned index;
+	} stack[EPT_ROOT_LEVEL] = { { .table = root } };
+	unsigned depth = 1;
+	enum ept_status status = EPT_OK;
+
+	while (depth && status == EPT_OK) {
+		struct ept_table *table = stack[depth - 1].table;
+		unsigned index = stack[depth - 1].index++;
+
+		if (index == EPT_ENTRIES) {
+			depth--;
+			continue;
+		}
+		if (ept_entry_fixed(ept, table, index) ||
+		    !ept_entry_is_table(ept, table->level, ept_entry_load(ept, table, index)))
+			continue;
+		stack[depth].index = 0;
+		status = replace_alone(ept, table, index, &stack[depth].table);
+		depth++;
+	}
+	return status;
+}
+
+enum ept_status ept_root_for_clone(struct ept_space *space, struct ept_table **root)
+{
+	struct ept *ept = space->ept;
+	enum ept_status status;
+
+	if (ept_space_shares(space) && ept_share_event(ept)) {
+		*root = space->root;
+		ept_table_get(*root);
+		return EPT_OK;
+	}
+	status = copy_alone(ept, space->root, root);
+	if (status != EPT_OK)
+		return status;
+	status = copy_below(ept, *root);
+	if (status != EPT_OK)
+		ept_table_put(ept, *root);
+	return status;
 }

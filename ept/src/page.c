@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * Private pages and their counts, and where pages of memory files lie.
+ * Private pages and their counts.
  *
  *	free --take--> live --last put--> quarantined --discard--> free
  */
@@ -99,33 +99,4 @@ void ept_page_put(struct ept *ept, struct fpa page)
 bool ept_page_is_shared(const struct ept *ept, struct fpa page)
 {
 	return atomic_load(&ept->pages.counts[ept_page_number(ept, page)]) > 1;
-}
-
-bool ept_file_page_of(const struct ept *ept, struct fpa at, struct file_page *page)
-{
-	unsigned count = atomic_load(&ept->file_count);
-
-	for (unsigned file = 0; file < count; file++) {
-		uint64_t offset = at.v - ept->files[file].window.v;
-
-		if (offset >> EPT_PAGE_SHIFT < ept->files[file].pages) {
-			*page = (struct file_page){ file, offset >> EPT_PAGE_SHIFT };
-			return true;
-		}
-	}
-	return false;
-}
-
-int ept_file_add(struct ept *ept, const struct ept_file *file)
-{
-	unsigned number;
-
-	pthread_mutex_lock(&ept->spaces_lock);
-	number = atomic_load(&ept->file_count);
-	if (number < EPT_FILES) {
-		ept->files[number] = *file;
-		atomic_store(&ept->file_count, number + 1);
-	}
-	pthread_mutex_unlock(&ept->spaces_lock);
-	return number < EPT_FILES ? (int)number : -1;
 }

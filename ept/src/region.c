@@ -2,6 +2,7 @@
 /* A space's regions: an array by address, without overlaps. */
 #include "ept_internal.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static struct ept_region *regions_of(const struct ept_space *space)
@@ -119,6 +120,29 @@ void ept_region_set_rights(struct ept_space *space, struct gpa start, struct gpa
 		regions[at].rights = rights;
 }
 
+static int compare(const void *a, const void *b)
+{
+	uint64_t x = ((const struct ept_region *)a)->start.v;
+	uint64_t y = ((const struct ept_region *)b)->start.v;
+
+	return (x > y) - (x < y);
+}
+
+void ept_region_move(struct ept_space *space, struct gpa start, struct gpa end, struct gpa to)
+{
+	struct ept_region *regions;
+	size_t first, last;
+
+	split(space, start);
+	split(space, end);
+	regions = regions_of(space);
+	first = first_beyond(space, start);
+	last = first_beyond(space, end);
+	for (size_t at = first; at < last; at++)
+		regions[at].start.v = regions[at].start.v - start.v + to.v;
+	qsort(regions, space->regions.count, sizeof(*regions), compare);
+}
+
 bool ept_region_copy(struct ept_space *to, const struct ept_space *from)
 {
 	size_t count = from->regions.count;
@@ -129,6 +153,7 @@ bool ept_region_copy(struct ept_space *to, const struct ept_space *from)
 	if (count)
 		memcpy(to->regions.items, from->regions.items, count * sizeof(struct ept_region));
 	to->regions.count = count;
+	to->tables_needed = from->tables_needed;
 	return true;
 }
 

@@ -4,14 +4,35 @@
 
 #include <stdlib.h>
 
+static bool areas_apart(const struct ept_memory *memory)
+{
+	uint64_t tables = (uint64_t)memory->table_count << EPT_PAGE_SHIFT;
+	uint64_t pages = (uint64_t)memory->page_count << EPT_PAGE_SHIFT;
+
+	return memory->tables_at.v + tables <= memory->pages_at.v ||
+	       memory->pages_at.v + pages <= memory->tables_at.v;
+}
+
+static bool config_valid(const struct ept_config *config)
+{
+	const struct ept_memory *memory = &config->memory;
+
+	return config->format && memory->tables && memory->table_count &&
+	       config->root_entry_index < EPT_ENTRIES &&
+	       memory->tables_at.v % EPT_PAGE_BYTES == 0 && memory->tables_at.v < EPT_FPA_END &&
+	       memory->pages_at.v % EPT_PAGE_BYTES == 0 && memory->pages_at.v < EPT_FPA_END &&
+	       areas_apart(memory);
+}
+
 struct ept *ept_create(const struct ept_config *config)
 {
-	struct ept *ept = calloc(1, sizeof(*ept));
+	struct ept *ept = config_valid(config) ? calloc(1, sizeof(*ept)) : NULL;
 
 	if (!ept)
 		return NULL;
 	ept->config = *config;
 	pthread_mutex_init(&ept->spaces_lock, NULL);
+	pthread_mutex_init(&ept->files_lock, NULL);
 	TAILQ_INIT(&ept->spaces);
 	ept->rmap = rmap_create(config->memory.table_count);
 	if (!ept->rmap || !ept_tables_init(ept) || !ept_pages_init(ept) || !ept_index_init(ept)) {
@@ -26,10 +47,12 @@ void ept_destroy(struct ept *ept)
 	if (!ept)
 		return;
 	assert(TAILQ_EMPTY(&ept->spaces));
+	ept_files_free(ept);
 	ept_index_free(ept);
 	ept_pages_free(ept);
 	ept_tables_free(ept);
 	rmap_destroy(ept->rmap);
+	free(ept->trace);
 	pthread_mutex_destroy(&ept->spaces_lock);
 	free(ept);
 }
@@ -43,6 +66,7 @@ struct ept_space *ept_space_new(struct ept *ept, const struct ept_space_options 
 	pthread_mutex_init(&space->lock, NULL);
 	space->ept = ept;
 	space->options = *options;
+	space->number = atomic_fetch_add(&ept->next_space, 1);
 	atomic_store(&space->references, 1);
 	return space;
 }
@@ -152,6 +176,11 @@ bool ept_space_translate(struct ept_space *space, struct gpa gpa, struct fpa *to
 	pthread_mutex_unlock(&space->lock);
 	to->v = ept_entry_target(ept->config.format, entry).v | gpa.v % span;
 	return ept_entry_present(entry);
+}
+
+uint32_t ept_space_number(const struct ept_space *space)
+{
+	return space->number;
 }
 
 uint64_t ept_space_faults(const struct ept_space *space)

@@ -93,7 +93,9 @@ void ept_table_get(struct ept_table *table)
 
 	assert(before > 0 && before < UINT32_MAX);
 	(void)before;
-	atomic_store(&table->tainted, true);
+	/* Cleared only by a table's one user, who does not give it away at that moment. */
+	if (!atomic_load(&table->tainted))
+		atomic_store(&table->tainted, true);
 }
 
 /* Takes one reference away; true if it was the last one, and @table thus the caller's. */
@@ -107,34 +109,55 @@ static bool put_reference(struct ept *ept, struct ept_table *table)
 	/* Nobody finds a table whose count has reached 0, so it does so exactly once (F23). */
 	if (before == 1)
 		ept_index_remove(ept, table);
+	ept_event(ept, EPT_EVENT_ZAP, table, NULL);
 	pthread_mutex_unlock(&table->lock);
-	ept_count(&ept->stat.tables_dropped);
 	return before == 1;
 }
 
-/* Drops what a dead table's entries refer to; tables that die with it go in front of @dead. */
-static void drop_entries(struct ept *ept, struct ept_table *table, uint32_t *dead)
+/* A PT is full as a rule: what its entries are decoded with is read before, and not for each. */
+static void drop_leaves(struct ept *ept, const struct ept_table *table)
 {
-	for (unsigned index = 0; index < EPT_ENTRIES; index++) {
-		uint64_t entry = ept_entry_load(ept, table, index);
-		struct fpa target = ept_entry_target(ept->config.format, entry);
+	const struct ept_format format = *ept->config.format;
+	const struct ept_memory memory = ept->config.memory;
+	const _Atomic uint64_t *entries = ept_table_entries(ept, table);
 
-		if (!ept_entry_present(entry) || ept_entry_fixed(ept, table, index))
+	for (unsigned index = 0; index < EPT_ENTRIES; index++) {
+		uint64_t entry = atomic_load_explicit(&entries[index], memory_order_acquire);
+		struct fpa target = ept_entry_target(&format, entry);
+
+		if (ept_memory_has_page(&memory, target) && ept_entry_present(entry))
+			ept_page_put(ept, target);
+	}
+}
+
+/* One of an upper level, which holds no private pages; tables that die go in front of @dead. */
+static void drop_tables(struct ept *ept, const struct ept_table *table, uint32_t *dead)
+{
+	for (unsigned index = ept_table_skip_empty(ept, table, 0); index < EPT_ENTRIES;
+	     index = ept_table_skip_empty(ept, table, index + 1)) {
+		uint64_t entry = ept_entry_load(ept, table, index);
+		struct ept_table *child;
+
+		if (ept_entry_fixed(ept, table, index) ||
+		    !ept_entry_is_table(ept, table->level, entry))
 			continue;
-		if (!ept_entry_is_table(ept, table->level, entry)) {
-			if (ept_page_is_private(ept, target))
-				ept_page_put(ept, target);
-			continue;
-		}
-		rmap_owner_remove(ept->rmap,
-				  (struct rmap_entry){ ept_table_number(ept, table),
-						       (uint16_t)index });
-		if (put_reference(ept, ept_table_of(ept, target))) {
-			ept_table_of(ept, target)->list_next = *dead;
-			*dead = ept_table_number(ept, ept_table_of(ept, target));
+		child = ept_entry_child(ept, entry);
+		if (put_reference(ept, child)) {
+			child->list_next = *dead;
+			*dead = ept_table_number(ept, child);
 		}
 	}
+}
+
+/* Drops what a dead table's entries refer to. */
+static void drop_entries(struct ept *ept, struct ept_table *table, uint32_t *dead)
+{
 	rmap_page_clear(ept->rmap, ept_table_number(ept, table));
+	rmap_owner_clear(ept->rmap, ept_table_number(ept, table));
+	if (table->level == 1)
+		drop_leaves(ept, table);
+	else
+		drop_tables(ept, table, dead);
 }
 
 /* A page that hardware never saw can be wiped by hand. */
@@ -149,7 +172,7 @@ static void wipe(struct ept *ept, struct ept_table *table)
 static void retire(struct ept *ept, struct ept_table *table)
 {
 	atomic_fetch_sub(&ept->tables.live[table->level], 1);
-	ept_count(&ept->stat.tables_freed);
+	ept_event(ept, EPT_EVENT_FREE, table, NULL);
 	if (table->published) {
 		pool_push_quarantine(ept, table);
 	} else {

@@ -7,14 +7,15 @@ void ept_counters(struct ept *ept, struct ept_counters *counters)
 	*counters = (struct ept_counters){
 		.faults = atomic_load(&ept->stat.faults),
 		.spurious = atomic_load(&ept->stat.spurious),
-		.tables_filled = atomic_load(&ept->stat.tables_filled),
-		.tables_shared = atomic_load(&ept->stat.tables_shared),
-		.tables_cloned = atomic_load(&ept->stat.tables_cloned),
-		.tables_copied = atomic_load(&ept->stat.tables_copied),
+		.tables_filled = atomic_load(&ept->stat.events[EPT_EVENT_FILL]),
+		.tables_shared = atomic_load(&ept->stat.events[EPT_EVENT_SHARE]),
+		.tables_cloned = atomic_load(&ept->stat.events[EPT_EVENT_CLONE]),
+		.tables_copied = atomic_load(&ept->stat.events[EPT_EVENT_UNSHARE]),
 		.pages_copied = atomic_load(&ept->stat.pages_copied),
-		.leaves_broken = atomic_load(&ept->stat.leaves_broken),
-		.tables_dropped = atomic_load(&ept->stat.tables_dropped),
-		.tables_freed = atomic_load(&ept->stat.tables_freed),
+		.leaves_broken = atomic_load(&ept->stat.events[EPT_EVENT_BREAK]),
+		.tables_dropped = atomic_load(&ept->stat.events[EPT_EVENT_ZAP]),
+		.tables_freed = atomic_load(&ept->stat.events[EPT_EVENT_FREE]),
+		.share_events = atomic_load(&ept->stat.share_events),
 	};
 }
 

@@ -148,6 +148,32 @@ enum ept_status guest_reset(struct guest *guest)
 			 &guest->last);
 }
 
+enum ept_status guest_move(struct guest *guest, uint64_t from, uint64_t bytes, uint64_t to)
+{
+	struct ept_change change = {0};
+	struct gpa start = {from};
+	struct gpa goal = {to};
+
+	return world_run(guest->world, &change,
+			 ept_space_move(guest->space, start, bytes, goal, &change), &guest->last);
+}
+
+enum ept_status guest_snapshot(struct guest *guest, struct guest **frozen)
+{
+	struct ept_change change = {0};
+	struct guest *parent = guest_alloc(guest->world);
+	enum ept_status status = ept_space_snapshot(guest->space, &parent->space, &change);
+
+	if (status == EPT_OK) {
+		parent->root = ept_space_root(parent->space);
+		guests_add(guest->world, parent);
+	}
+	*frozen = status == EPT_OK ? parent : NULL;
+	if (status != EPT_OK)
+		free(parent);
+	return world_run(guest->world, &change, status, &guest->last);
+}
+
 void guest_must_read(struct guest *guest, uint64_t gpa, uint64_t value)
 {
 	uint64_t found = 0;

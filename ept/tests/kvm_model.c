@@ -211,9 +211,8 @@ static void sync_below(struct kvm_model *kvm, struct shadow *shadow)
 			shadow_sync(kvm, shadow);
 		return;
 	}
-	for_each_used(shadow, index)
-		if (!is_leaf(kvm, shadow, shadow->entries[index]))
-			sync_below(kvm, shadow_child(kvm, shadow, shadow->entries[index]));
+	for_each_used(shadow, index) if (!is_leaf(kvm, shadow, shadow->entries[index]))
+		sync_below(kvm, shadow_child(kvm, shadow, shadow->entries[index]));
 }
 
 /* The child of an upper shadow entry, which is filled from memory if there was none. */
@@ -230,6 +229,22 @@ static struct shadow *shadow_link(struct kvm_model *kvm, struct shadow *shadow, 
 	return child;
 }
 
+/*
+ * A leaf entry in memory, as KVM's walker leaves it when it fetches it for an access: it notes the
+ * access in the guest's table (FNAME(update_accessed_dirty_bits)).
+ */
+static uint64_t leaf_accessed(struct kvm_model *kvm, struct fpa entry)
+{
+	uint64_t value = world_load(kvm->world, entry) | kvm->world->format->accessed_bit;
+	uint32_t table = world_table_number(kvm->world, entry);
+
+	if (value != world_load(kvm->world, entry)) {
+		world_store(kvm->world, entry, value);
+		known_of(kvm, table)[entry.v / sizeof(value) % EPT_ENTRIES] = value;
+	}
+	return value;
+}
+
 /* KVM's handling of a fault that the tables in memory allow: fills in what is missing. */
 static void fetch(struct kvm_model *kvm, struct guest *guest, struct gpa gpa,
 		  const struct walk *walk)
@@ -242,7 +257,7 @@ static void fetch(struct kvm_model *kvm, struct guest *guest, struct gpa gpa,
 	index = ept_entry_index(gpa, walk->level);
 	if (shadow->entries[index])
 		tlb_drop_entry(kvm, entry_of(shadow->table, index));
-	entry_set(shadow, index, world_load(kvm->world, walk->entries[walk->level]));
+	entry_set(shadow, index, leaf_accessed(kvm, walk->entries[walk->level]));
 }
 
 static struct translation *tlb_slot(struct guest *guest, struct gpa gpa)
@@ -335,6 +350,25 @@ void kvm_drop_pages(struct kvm_model *kvm, struct fpa start, uint64_t bytes)
 	for (unsigned g = 0; g < PORT_GUESTS; g++)
 		if (kvm->world->guests[g])
 			tlb_drop_pages(kvm->world->guests[g], start, bytes);
+}
+
+bool kvm_reaches(struct kvm_model *kvm, struct fpa page)
+{
+	for (struct shadow *shadow = kvm->shadows; shadow; shadow = shadow->next)
+		for_each_used(shadow, index) if (is_leaf(kvm, shadow, shadow->entries[index]) &&
+						 within(page,
+							ept_entry_target(kvm->world->format,
+									 shadow->entries[index]),
+							ept_entry_span(shadow->level))) return true;
+	for (unsigned g = 0; g < PORT_GUESTS; g++)
+		for (unsigned i = 0; kvm->world->guests[g] && i < PORT_VCPUS * PORT_TLB; i++) {
+			const struct guest *guest = kvm->world->guests[g];
+			const struct translation *cached = &guest->tlbs[i / PORT_TLB][i % PORT_TLB];
+
+			if (cached->valid && cached->page.v == page.v)
+				return true;
+		}
+	return false;
 }
 
 __attribute__((noreturn)) static void stale(struct kvm_model *kvm, const struct guest *guest,

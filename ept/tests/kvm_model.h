@@ -10,6 +10,7 @@
  *   until a vCPU passes its gate or the table is linked anew.
  * - A store that is not the gate's is not noticed at all.
  * - A TLB for each vCPU, tagged by space.
+ * - An access that makes KVM fetch a leaf entry is noted in the entry.
  *
  * So a missing gate store, a missing invalidation, or a table reused without a scrub lets a guest
  * read what it must not, as it would on a real machine.
@@ -36,6 +37,9 @@ void kvm_pass_gate(struct kvm_model *kvm, struct guest *guest);
 
 /* All translations to the pages go. */
 void kvm_drop_pages(struct kvm_model *kvm, struct fpa start, uint64_t bytes);
+
+/* Whether anybody could still use a translation to @page without a look at the tables. */
+bool kvm_reaches(struct kvm_model *kvm, struct fpa page);
 
 /*
  * S6: no cached translation grants more than its guest's regions, or reaches another page than a

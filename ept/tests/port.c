@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "ept_internal.h"
 #include "kvm_model.h"
 
 #define TABLES_AT     UINT64_C(0x100000000)
@@ -28,6 +29,8 @@ void port_fail(struct world *world, const char *text, ...)
 	va_end(args);
 	fprintf(stderr, "%s%s%s\n", line, world->describe ? "; " : "",
 		world->describe ? world->describe() : "");
+	if (world->exits)
+		_exit(1);
 	if (!world->kvm)
 		abort();
 	fail_msg("%s", line);
@@ -68,6 +71,9 @@ static struct ept *engine_create(struct world *world, const struct world_options
 			},
 		.root_entry_index = PORT_GATE_INDEX,
 		.share_levels = options->share_levels,
+		.share_threshold = options->share_threshold,
+		.share_from = options->share_from,
+		.share_until = options->share_until,
 	};
 
 	config.root_entry = ept_entry_table(options->format, (struct fpa){GATE_AT}, RWX);
@@ -135,10 +141,11 @@ uint64_t world_stamp(uint32_t file, uint64_t page, unsigned word)
 
 struct fpa world_file_page(const struct world *world, uint32_t file, uint64_t page)
 {
-	return (struct fpa){world->files[file].ept.window.v + page * EPT_PAGE_BYTES};
+	return ept_file_page_at(world->ept, (struct file_page){file, page});
 }
 
-uint32_t world_file(struct world *world, uint64_t pages, bool writable)
+static uint32_t file_add(struct world *world, uint64_t pages, uint64_t capacity, bool writable,
+			 bool spare)
 {
 	struct port_file *file = &world->files[world->file_count];
 	uint32_t number = world->file_count++;
@@ -146,15 +153,75 @@ uint32_t world_file(struct world *world, uint64_t pages, bool writable)
 	file->ept = (struct ept_file){
 		.window = {WINDOWS_AT + number * WINDOW_STRIDE},
 		.pages = pages,
+		.capacity = capacity,
 		.writable = writable,
+		.spare = spare,
 	};
-	file->pages = writable ? pages_create(pages) : NULL;
-	for (uint64_t i = 0; writable && i < pages; i++)
+	file->pages = writable || spare ? pages_create(capacity) : NULL;
+	for (uint64_t i = 0; writable && i < capacity; i++)
 		for (unsigned w = 0; w < PORT_WORDS; w++)
 			file->pages[i].words[w] = world_stamp(number, i, w);
 	if (ept_file_add(world->ept, &file->ept) != (int)number)
 		port_fail(world, "a file's number is not the next one");
 	return number;
+}
+
+uint32_t world_file(struct world *world, uint64_t pages, bool writable)
+{
+	return file_add(world, pages, pages, writable, false);
+}
+
+uint32_t world_growing_file(struct world *world, uint64_t pages, uint64_t capacity, bool writable)
+{
+	return file_add(world, pages, capacity, writable, false);
+}
+
+enum ept_status world_grow(struct world *world, uint32_t file, uint64_t pages)
+{
+	enum ept_status status = ept_file_grow(world->ept, file, pages);
+
+	if (status == EPT_OK)
+		world->files[file].ept.pages = pages;
+	return status;
+}
+
+uint32_t world_spare_file(struct world *world, uint64_t pages)
+{
+	return file_add(world, pages, pages, false, true);
+}
+
+enum ept_status world_reclaim(struct world *world, struct file_page first, uint64_t count,
+			      struct tally *tally)
+{
+	struct ept_change change = {0};
+
+	return world_run(world, &change, ept_file_reclaim(world->ept, first, count, &change),
+			 tally);
+}
+
+enum ept_status world_watch(struct world *world, struct file_page first, uint64_t count,
+			    struct tally *tally)
+{
+	struct ept_change change = {0};
+
+	return world_run(world, &change, ept_file_watch(world->ept, first, count, &change), tally);
+}
+
+enum ept_status world_harvest(struct world *world, struct file_page first, uint64_t count,
+			      uint64_t *accessed, struct tally *tally)
+{
+	struct ept_change change = {0};
+
+	return world_run(world, &change,
+			 ept_file_harvest(world->ept, first, count, accessed, &change), tally);
+}
+
+enum ept_status world_move_page(struct world *world, struct file_page page, struct file_page to,
+				struct tally *tally)
+{
+	struct ept_change change = {0};
+
+	return world_run(world, &change, ept_file_move(world->ept, page, to, &change), tally);
 }
 
 bool world_is_table(const struct world *world, struct fpa at)
@@ -227,6 +294,11 @@ static void world_poke(struct world *world, struct fpa at, unsigned word, uint64
 	__atomic_store_n(&page->words[word], value, __ATOMIC_RELAXED);
 }
 
+void world_set(struct world *world, struct fpa page, unsigned word, uint64_t value)
+{
+	world_poke(world, page, word, value);
+}
+
 struct fpa leaf_page(struct fpa target, unsigned level, struct gpa gpa)
 {
 	uint64_t offset = gpa.v & (ept_entry_span(level) - 1);
@@ -276,7 +348,10 @@ void world_check(struct world *world)
 
 static void commit_copy(struct world *world, const struct ept_copy *copy)
 {
-	if (!world_is_private(world, copy->to))
+	uint64_t file = (copy->to.v - WINDOWS_AT) / WINDOW_STRIDE;
+
+	if (!world_is_private(world, copy->to) &&
+	    (copy->to.v < WINDOWS_AT || file >= world->file_count || !world->files[file].ept.spare))
 		port_fail(world, "a copy to %#llx", (unsigned long long)copy->to.v);
 	for (unsigned w = 0; w < PORT_WORDS; w++)
 		world_poke(world, copy->to, w, world_peek(world, copy->from, w));

@@ -82,6 +82,9 @@ struct world_options {
 	uint32_t tables;
 	uint32_t pages;
 	unsigned share_levels;
+	unsigned share_threshold;
+	uint64_t share_from;
+	uint64_t share_until;
 	bool threads; /* several threads use the world: no model of KVM, no checks in between */
 };
 
@@ -98,6 +101,7 @@ struct world {
 	struct kvm_model *kvm; /* NULL if several threads use the world */
 	unsigned check_every;  /* operations between two runs of the checker; 0 for never */
 	unsigned operations;
+	bool exits; /* a failure ends the process at once, not a test */
 	const char *(*describe)(void); /* what to print with a failure, or NULL */
 	/* Read-locked while a guest accesses memory, write-locked while all vCPUs are stopped. */
 	pthread_rwlock_t running;
@@ -124,6 +128,23 @@ void port_fail(struct world *world, const char *text, ...)
 	__attribute__((noreturn, format(printf, 2, 3)));
 
 uint32_t world_file(struct world *world, uint64_t pages, bool writable);
+/* The same, of a file that may grow to @capacity pages, and making it grow. */
+uint32_t world_growing_file(struct world *world, uint64_t pages, uint64_t capacity, bool writable);
+enum ept_status world_grow(struct world *world, uint32_t file, uint64_t pages);
+/* A file that pages of others can be moved to. */
+uint32_t world_spare_file(struct world *world, uint64_t pages);
+enum ept_status world_reclaim(struct world *world, struct file_page first, uint64_t count,
+			      struct tally *tally);
+enum ept_status world_watch(struct world *world, struct file_page first, uint64_t count,
+			    struct tally *tally);
+enum ept_status world_harvest(struct world *world, struct file_page first, uint64_t count,
+			      uint64_t *accessed, struct tally *tally);
+enum ept_status world_move_page(struct world *world, struct file_page page, struct file_page to,
+				struct tally *tally);
+/* Memory changes behind the guests' backs, as when a file is punched or a page is used otherwise.
+ */
+void world_set(struct world *world, struct fpa page, unsigned word, uint64_t value);
+/* Where a page of a file lies, by the engine. */
 struct fpa world_file_page(const struct world *world, uint32_t file, uint64_t page);
 /* What word @word of a page of a file that nobody wrote reads as. */
 uint64_t world_stamp(uint32_t file, uint64_t page, unsigned word);
@@ -162,6 +183,9 @@ enum ept_status guest_fault(struct guest *guest, uint64_t gpa, unsigned access);
 enum ept_status guest_clone(struct guest *parent, struct guest **out);
 enum ept_status guest_freeze(struct guest *guest);
 enum ept_status guest_reset(struct guest *guest);
+enum ept_status guest_move(struct guest *guest, uint64_t from, uint64_t bytes, uint64_t to);
+/* @frozen is what the guest was; nobody runs in it. */
+enum ept_status guest_snapshot(struct guest *guest, struct guest **frozen);
 
 /*
  * Accesses as a guest makes them: through its caches, then its tables, and on a fault through the

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "random_model.h"
 
+#include <string.h>
+
 /*
  * Where cells begin: borders of spans of every level, and addresses a few pages beside them, so
  * that whole tables of each level, parts of tables, and neighbours in one table all occur.
@@ -12,6 +14,7 @@ static const uint64_t cuts[] = {
 	MIB2,
 	MIB2 + 7 * KIB4,
 	2 * MIB2,
+	2 * MIB2 + 9 * KIB4,
 	3 * MIB2,
 	4 * MIB2,
 	4 * MIB2 + 256 * KIB4,
@@ -23,7 +26,9 @@ static const uint64_t cuts[] = {
 	GIB1 + KIB4,
 	GIB1 + MIB2,
 	GIB1 + 2 * MIB2,
+	GIB1 + 2 * MIB2 + 300 * KIB4,
 	2 * GIB1,
+	2 * GIB1 + 5 * MIB2 + KIB4,
 	3 * GIB1,
 	4 * GIB1,
 	4 * GIB1 + MIB2,
@@ -62,6 +67,8 @@ struct gpa model_point(unsigned cell, unsigned point)
 		page = pages - 1;
 	else if (point == 2)
 		page = pages / 3;
+	else if (point == 3)
+		page = pages / 3 + (pages > 1); /* beside the one before */
 	return (struct gpa){cuts[cell] + page * EPT_PAGE_BYTES};
 }
 
@@ -171,4 +178,17 @@ void model_write(struct model *model, struct model_files *files, unsigned cell, 
 		files->pages[page.file][page.page].words[word] = value;
 	else
 		page_of(model, cell, point)->words[word] = value;
+}
+
+bool model_watched(const struct model_files *files, struct file_page page)
+{
+	return files->watched.file == page.file &&
+	       page.page - files->watched.page < files->watched_count;
+}
+
+void model_move(struct model *model, unsigned cell, unsigned goal)
+{
+	model->cells[goal] = model->cells[cell];
+	memcpy(model->pages[goal], model->pages[cell], sizeof(model->pages[cell]));
+	model_unmap(model, cell, cell + 1);
 }

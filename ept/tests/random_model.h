@@ -10,7 +10,7 @@
 #include "port.h"
 
 #define MODEL_CELLS  48
-#define MODEL_POINTS 3 /* per cell */
+#define MODEL_POINTS 4 /* per cell */
 #define MODEL_FILES  6
 
 /* What a cell's pages show; rights 0 for nothing. */
@@ -33,11 +33,17 @@ struct model {
 /* Memory files that can be written: contents by page, shared by all guests. */
 struct model_files {
 	struct page *pages[MODEL_FILES]; /* NULL if it is not writable */
+	struct file_page watched;	 /* the first of them */
+	uint64_t watched_count;
 };
+
+bool model_watched(const struct model_files *files, struct file_page page);
+/* The cell's pages are those of @goal now, a cell of the same size. */
+void model_move(struct model *model, unsigned cell, unsigned goal);
 
 unsigned model_cell_count(void);
 uint64_t model_cut(unsigned cell);
-/* A page of the cell: its first, its last, or one in between. */
+/* A page of the cell: its first, its last, or one of two in between. */
 struct gpa model_point(unsigned cell, unsigned point);
 
 struct file_page model_file_page(const struct model *model, unsigned cell, struct gpa gpa);

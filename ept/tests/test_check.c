@@ -291,6 +291,173 @@ static void S9_a_writable_entry_for_a_private_file(void **state)
 	scene_destroy(&scene);
 }
 
+/* An entry of 2 MiB that a private region of all rights has for @page of the scene's file. */
+static uint64_t large_entry(const struct scene *scene, uint64_t page, unsigned rights)
+{
+	return ept_entry_large_leaf(format_of(scene),
+				    world_file_page(scene->world, scene->file, page), rights);
+}
+
+/*
+ * Two guests with a table of 2 MiB entries in common, 1 GiB at LARGE; and one with its own, at
+ * LARGE2, whose last half span has 4 KiB entries. The third entry there is absent, the first is
+ * broken.
+ */
+#define LARGE  (UINT64_C(8) * GIB1)
+#define LARGE2 (UINT64_C(10) * GIB1)
+
+static void large_scene_create(struct scene *scene, void **state)
+{
+	struct ept_region region;
+
+	scene_create(scene, state);
+	scene->file = world_file(scene->world, 2 * GIB1 / KIB4, false);
+	region = region_of(LARGE, GIB1, scene->file, 0, RWX);
+	region.large = true;
+	assert_int_equal(guest_map(scene->a, &region), EPT_OK);
+	assert_int_equal(guest_map(scene->b, &region), EPT_OK);
+	guest_must_read(scene->a, LARGE, world_stamp(scene->file, 0, 0));
+	guest_must_read(scene->b, LARGE, world_stamp(scene->file, 0, 0));
+	region = region_of(LARGE2, 4 * MIB2 + MIB2 / 2, scene->file, 0, RWX);
+	region.large = true;
+	assert_int_equal(guest_map(scene->a, &region), EPT_OK);
+	guest_must_read(scene->a, LARGE2, world_stamp(scene->file, 0, 0));
+	guest_must_write(scene->a, LARGE2, 1);
+	assert_int_equal(guest_protect(scene->a, LARGE2 + 2 * MIB2, MIB2, RX), EPT_OK);
+	assert_int_equal(guest_protect(scene->a, LARGE2 + 2 * MIB2, MIB2, RWX), EPT_OK);
+	assert_int_equal(guest_entry(scene->a, LARGE2 + 2 * MIB2, 2), 0);
+	world_check(scene->world);
+}
+
+static void S5_a_2_mib_entry_beyond_its_region(void **state)
+{
+	struct scene scene;
+
+	large_scene_create(&scene, state);
+	must_report(&scene, entry_at(scene.a, LARGE2 + 4 * MIB2, 2),
+		    large_entry(&scene, 4 * EPT_ENTRIES, RX), "reaches beyond its region");
+	/* Outside of all regions. */
+	must_report(&scene, entry_at(scene.a, LARGE2 + 5 * MIB2, 2),
+		    large_entry(&scene, 5 * EPT_ENTRIES, RX), "outside of all regions");
+	scene_destroy(&scene);
+}
+
+static void S5_a_2_mib_entry_in_a_region_of_4_kib_ones(void **state)
+{
+	struct ept_region region;
+	struct scene scene;
+
+	large_scene_create(&scene, state);
+	region = region_of(LARGE2 + 8 * MIB2, MIB2, scene.file, 8 * EPT_ENTRIES, RWX);
+	assert_int_equal(guest_map(scene.a, &region), EPT_OK);
+	must_report(&scene, entry_at(scene.a, LARGE2 + 8 * MIB2, 2),
+		    large_entry(&scene, 8 * EPT_ENTRIES, RX), "should not be large");
+	/* One that asks for them but is not aligned for them. */
+	region = region_of(LARGE2 + 9 * MIB2, 2 * MIB2, scene.file, 1, RWX);
+	region.large = true;
+	assert_int_equal(guest_map(scene.a, &region), EPT_OK);
+	must_report(&scene, entry_at(scene.a, LARGE2 + 9 * MIB2, 2), large_entry(&scene, 0, RX),
+		    "should not be large");
+	scene_destroy(&scene);
+}
+
+static void S5_a_2_mib_entry_for_another_page(void **state)
+{
+	struct scene scene;
+
+	large_scene_create(&scene, state);
+	must_report(&scene, entry_at(scene.a, LARGE2 + MIB2, 2),
+		    large_entry(&scene, 2 * EPT_ENTRIES, RX), "its region shows page 512");
+	must_report(&scene, entry_at(scene.b, LARGE + 7 * MIB2, 2),
+		    large_entry(&scene, 8 * EPT_ENTRIES, RX), "its region shows page 3584");
+	scene_destroy(&scene);
+}
+
+static void S5_a_2_mib_entry_of_other_rights(void **state)
+{
+	struct scene scene;
+
+	large_scene_create(&scene, state);
+	must_report(&scene, entry_at(scene.a, LARGE2 + MIB2, 2),
+		    large_entry(&scene, EPT_ENTRIES, EPT_READ), "S5");
+	scene_destroy(&scene);
+}
+
+/* The page goes from its place in the table of 4 KiB entries into one of 2 MiB, with 511 others. */
+static void S5_a_2_mib_entry_for_private_pages(void **state)
+{
+	struct scene scene;
+	struct fpa from, page;
+	uint64_t entry;
+
+	large_scene_create(&scene, state);
+	from = entry_at(scene.a, AT + MIB2, 1);
+	entry = world_load(scene.world, from);
+	page = ept_entry_target(format_of(&scene), entry);
+	assert_int_equal(page.v % MIB2, 0);
+	world_store(scene.world, from, 0);
+	scene.reported[0] = 0;
+	world_store(scene.world, entry_at(scene.a, LARGE2 + 2 * MIB2, 2),
+		    ept_entry_large_leaf(format_of(&scene), page, RX));
+	assert_true(ept_check(scene.world->ept, collect, &scene) > 0);
+	world_store(scene.world, entry_at(scene.a, LARGE2 + 2 * MIB2, 2), 0);
+	world_store(scene.world, from, entry);
+	assert_non_null(strstr(scene.reported, "S5"));
+	scene_destroy(&scene);
+}
+
+static void S4_a_2_mib_entry_for_no_memory(void **state)
+{
+	struct scene scene;
+	struct fpa page = {UINT64_C(1) << 50};
+
+	large_scene_create(&scene, state);
+	must_report(&scene, entry_at(scene.a, LARGE2 + MIB2, 2),
+		    ept_entry_large_leaf(format_of(&scene), page, RX), "S4");
+	scene_destroy(&scene);
+}
+
+static void S7_a_2_mib_entry_that_the_reverse_map_does_not_know(void **state)
+{
+	struct scene scene;
+
+	large_scene_create(&scene, state);
+	must_report(&scene, entry_at(scene.a, LARGE2 + 2 * MIB2, 2),
+		    large_entry(&scene, 2 * EPT_ENTRIES, RX), "the reverse map does not know");
+	/* One that it knows and the walk does not find. */
+	must_report(&scene, entry_at(scene.a, LARGE2 + 3 * MIB2, 2), 0,
+		    "S7: the reverse map knows");
+	must_report(&scene, entry_at(scene.b, LARGE + 3 * MIB2, 2), 0, "S7: the reverse map knows");
+	/* A large one in the place of a table, which loses its user. */
+	must_report(&scene, entry_at(scene.a, LARGE2, 2), large_entry(&scene, 0, RX), "S7");
+	must_report(&scene, entry_at(scene.a, LARGE2, 2), large_entry(&scene, 0, RX), "S1");
+	scene_destroy(&scene);
+}
+
+static void S8_a_2_mib_entry_that_is_not_what_the_index_says(void **state)
+{
+	struct scene scene;
+
+	large_scene_create(&scene, state);
+	must_report(&scene, entry_at(scene.b, LARGE + 5 * MIB2, 2),
+		    large_entry(&scene, 6 * EPT_ENTRIES, RX), "S8");
+	must_report(&scene, entry_at(scene.b, LARGE + 5 * MIB2, 2),
+		    large_entry(&scene, 5 * EPT_ENTRIES, RWX), "S8");
+	scene_destroy(&scene);
+}
+
+static void S9_a_writable_2_mib_entry_for_a_private_file(void **state)
+{
+	struct scene scene;
+
+	large_scene_create(&scene, state);
+	must_report(&scene, entry_at(scene.a, LARGE2 + MIB2, 2),
+		    large_entry(&scene, EPT_ENTRIES, RWX), "S9");
+	must_report(&scene, entry_at(scene.b, LARGE + 5 * MIB2, 2),
+		    large_entry(&scene, 5 * EPT_ENTRIES, RWX), "S9");
+	scene_destroy(&scene);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -308,6 +475,15 @@ int main(void)
 		EACH_FORMAT(S8_a_table_at_two_levels),
 		EACH_FORMAT(S8_a_table_that_is_not_what_the_index_says),
 		EACH_FORMAT(S9_a_writable_entry_for_a_private_file),
+		EACH_FORMAT(S4_a_2_mib_entry_for_no_memory),
+		EACH_FORMAT(S5_a_2_mib_entry_beyond_its_region),
+		EACH_FORMAT(S5_a_2_mib_entry_in_a_region_of_4_kib_ones),
+		EACH_FORMAT(S5_a_2_mib_entry_for_another_page),
+		EACH_FORMAT(S5_a_2_mib_entry_of_other_rights),
+		EACH_FORMAT(S5_a_2_mib_entry_for_private_pages),
+		EACH_FORMAT(S7_a_2_mib_entry_that_the_reverse_map_does_not_know),
+		EACH_FORMAT(S8_a_2_mib_entry_that_is_not_what_the_index_says),
+		EACH_FORMAT(S9_a_writable_2_mib_entry_for_a_private_file),
 	};
 
 	return cmocka_run_group_tests_name("ept.check", tests, NULL, NULL);

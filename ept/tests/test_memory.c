@@ -6,6 +6,7 @@
  */
 #include "port.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "failing_alloc.h"
@@ -14,13 +15,18 @@
 #define BIG	(UINT64_C(16) * GIB1)
 #define HOLE	(AT + 16 * MIB2)
 #define SPAN	(4 * MIB2)
-#define BALLAST 8
+#define BALLAST 16
 #define GUESTS	3
+#define LARGE	(UINT64_C(32) * GIB1)
+#define LARGE2	(UINT64_C(40) * GIB1)
 
 struct scene {
 	struct world *world;
 	uint32_t file;
 	uint32_t big;
+	uint32_t through; /* a file that can be written */
+	uint32_t spare;	  /* to which pages can be moved */
+	uint64_t accessed[SPAN / KIB4 / 64];
 	struct guest *guests[GUESTS]; /* the operation is the first one's */
 	struct ept_space *made;	      /* by the operation */
 };
@@ -102,6 +108,84 @@ static void prepare_quarantine(struct scene *scene)
 	guest_unmap(scene->guests[0], AT, SPAN);
 }
 
+/* LARGE is mapped by 2 MiB, in tables of the guest's own; at LARGE2 the table can be shared. */
+static void join_large(struct scene *scene, unsigned number)
+{
+	struct ept_region region = region_of(LARGE, SPAN, scene->file, 0, RWX);
+
+	region.large = true;
+	scene->guests[number] = guest_create(scene->world, 0, true);
+	if (guest_map(scene->guests[number], &region) != EPT_OK)
+		port_fail(scene->world, "mapping by 2 MiB");
+	region = region_of(LARGE2, GIB1, scene->big, 0, RWX);
+	region.large = true;
+	if (guest_map(scene->guests[number], &region) != EPT_OK)
+		port_fail(scene->world, "mapping 1 GiB by 2 MiB");
+}
+
+static void prepare_large_nothing(struct scene *scene)
+{
+	join_large(scene, 0);
+}
+
+static void prepare_large(struct scene *scene)
+{
+	join_large(scene, 0);
+	guest_must_read(scene->guests[0], LARGE, stamp(scene, 0));
+	guest_must_read(scene->guests[0], LARGE2, world_stamp(scene->big, 0, 0));
+}
+
+static void prepare_large_index(struct scene *scene)
+{
+	prepare_large(scene);
+	join_large(scene, 1);
+	guest_must_read(scene->guests[1], LARGE2, world_stamp(scene->big, 0, 0));
+}
+
+static void prepare_large_clone(struct scene *scene)
+{
+	prepare_large(scene);
+	scene->guests[1] = guest_must_clone(scene->guests[0]);
+}
+
+/* Tables of its own, with holes between the entries of 2 MiB, and one that is broken. */
+static void prepare_large_holes(struct scene *scene)
+{
+	prepare_large(scene);
+	guest_must_write(scene->guests[0], LARGE + 2 * MIB2, 1);
+	guest_protect(scene->guests[0], LARGE, MIB2, RX);
+	guest_protect(scene->guests[0], LARGE, MIB2, RWX);
+}
+
+static void prepare_large_frozen(struct scene *scene)
+{
+	prepare_large(scene);
+	guest_freeze(scene->guests[0]);
+	scene->guests[1] = scene->guests[0];
+	scene->guests[0] = guest_must_clone(scene->guests[1]);
+	guest_must_write(scene->guests[0], LARGE, 9);
+	guest_unmap(scene->guests[0], LARGE2 + KIB4, MIB2);
+}
+
+/* Writes go to the file: the writable one, of the size of LARGE's region. */
+static void prepare_large_shared(struct scene *scene)
+{
+	struct ept_region region = region_of(LARGE, SPAN, scene->through, 0, RWX);
+
+	region.large = true;
+	region.mode = EPT_SHARED;
+	scene->guests[0] = guest_create(scene->world, 0, true);
+	if (guest_map(scene->guests[0], &region) != EPT_OK)
+		port_fail(scene->world, "mapping by 2 MiB");
+}
+
+static void prepare_large_shared_clone(struct scene *scene)
+{
+	prepare_large_shared(scene);
+	guest_must_write(scene->guests[0], LARGE, 1);
+	scene->guests[1] = guest_must_clone(scene->guests[0]);
+}
+
 static enum ept_status begin_read(struct scene *scene, struct ept_change *change)
 {
 	struct gpa gpa = {AT};
@@ -144,6 +228,63 @@ static enum ept_status begin_protect(struct scene *scene, struct ept_change *cha
 	return ept_space_protect(scene->guests[0]->space, start, 3 * MIB2, EPT_READ, change);
 }
 
+static enum ept_status large_fault(struct scene *scene, uint64_t at, unsigned access,
+				   struct ept_change *change)
+{
+	struct gpa gpa = {at};
+
+	return ept_space_fault(scene->guests[0]->space, gpa, access, change);
+}
+
+static enum ept_status begin_large_read(struct scene *scene, struct ept_change *change)
+{
+	return large_fault(scene, LARGE + MIB2, EPT_READ, change);
+}
+
+static enum ept_status begin_large_read2(struct scene *scene, struct ept_change *change)
+{
+	return large_fault(scene, LARGE2 + 7 * MIB2, EPT_READ, change);
+}
+
+static enum ept_status begin_large_write(struct scene *scene, struct ept_change *change)
+{
+	return large_fault(scene, LARGE + MIB2 + KIB4, EPT_WRITE, change);
+}
+
+static enum ept_status begin_large_write2(struct scene *scene, struct ept_change *change)
+{
+	return large_fault(scene, LARGE2 + 7 * MIB2, EPT_WRITE, change);
+}
+
+/* Both borders are within entries of 2 MiB, or both within the same one. */
+static enum ept_status begin_large_unmap(struct scene *scene, struct ept_change *change)
+{
+	struct gpa start = {LARGE + 5 * KIB4};
+
+	return ept_space_unmap(scene->guests[0]->space, start, 3 * MIB2, change);
+}
+
+static enum ept_status begin_large_unmap2(struct scene *scene, struct ept_change *change)
+{
+	struct gpa start = {LARGE2 + 7 * MIB2 + 5 * KIB4};
+
+	return ept_space_unmap(scene->guests[0]->space, start, KIB4, change);
+}
+
+static enum ept_status begin_large_protect(struct scene *scene, struct ept_change *change)
+{
+	struct gpa start = {LARGE + 5 * KIB4};
+
+	return ept_space_protect(scene->guests[0]->space, start, 3 * MIB2, EPT_READ, change);
+}
+
+static enum ept_status begin_large_protect2(struct scene *scene, struct ept_change *change)
+{
+	struct gpa start = {LARGE2};
+
+	return ept_space_protect(scene->guests[0]->space, start, GIB1 - KIB4, EPT_READ, change);
+}
+
 static enum ept_status begin_clone(struct scene *scene, struct ept_change *change)
 {
 	return ept_space_clone(scene->guests[0]->space, &scene->made, change);
@@ -162,6 +303,55 @@ static enum ept_status begin_reset(struct scene *scene, struct ept_change *chang
 static enum ept_status begin_scrub(struct scene *scene, struct ept_change *change)
 {
 	return ept_scrub(scene->world->ept, 4, change);
+}
+
+static enum ept_status begin_snapshot(struct scene *scene, struct ept_change *change)
+{
+	return ept_space_snapshot(scene->guests[0]->space, &scene->made, change);
+}
+
+/* Parts of tables, to others that are not there. */
+static enum ept_status begin_range_move(struct scene *scene, struct ept_change *change)
+{
+	struct gpa from = {AT + 5 * KIB4};
+	struct gpa to = {HOLE + 7 * KIB4};
+
+	return ept_space_move(scene->guests[0]->space, from, 3 * MIB2, to, change);
+}
+
+static enum ept_status begin_large_range_move(struct scene *scene, struct ept_change *change)
+{
+	struct gpa from = {LARGE + 5 * KIB4};
+	struct gpa to = {HOLE + 7 * KIB4};
+
+	return ept_space_move(scene->guests[0]->space, from, 3 * MIB2, to, change);
+}
+
+static struct file_page first_page(uint32_t file)
+{
+	return (struct file_page){file, 0};
+}
+
+static enum ept_status begin_reclaim(struct scene *scene, struct ept_change *change)
+{
+	return ept_file_reclaim(scene->world->ept, first_page(scene->file), SPAN / KIB4, change);
+}
+
+static enum ept_status begin_watch(struct scene *scene, struct ept_change *change)
+{
+	return ept_file_watch(scene->world->ept, first_page(scene->through), SPAN / KIB4, change);
+}
+
+static enum ept_status begin_harvest(struct scene *scene, struct ept_change *change)
+{
+	return ept_file_harvest(scene->world->ept, first_page(scene->file), SPAN / KIB4,
+				scene->accessed, change);
+}
+
+static enum ept_status begin_page_move(struct scene *scene, struct ept_change *change)
+{
+	return ept_file_move(scene->world->ept, first_page(scene->file), first_page(scene->spare),
+			     change);
 }
 
 static const struct scenario scenarios[] = {
@@ -185,6 +375,47 @@ static const struct scenario scenarios[] = {
 	{"freeze", prepare_own, begin_freeze},
 	{"reset", prepare_frozen, begin_reset},
 	{"scrub", prepare_quarantine, begin_scrub},
+	{"read by 2 MiB, nothing there", prepare_large_nothing, begin_large_read},
+	{"read by 2 MiB, nothing to share yet", prepare_large_nothing, begin_large_read2},
+	{"write by 2 MiB, nothing there", prepare_large_nothing, begin_large_write},
+	{"write by 2 MiB, nothing to share yet", prepare_large_nothing, begin_large_write2},
+	{"read by 2 MiB, between others", prepare_large_holes, begin_large_read},
+	{"a write breaks", prepare_large, begin_large_write},
+	{"a write breaks, alone in the index", prepare_large, begin_large_write2},
+	{"a write breaks, from the index", prepare_large_index, begin_large_write2},
+	{"a write breaks after cloning", prepare_large_clone, begin_large_write},
+	{"a write breaks 1 GiB after cloning", prepare_large_clone, begin_large_write2},
+	{"an unmap breaks", prepare_large, begin_large_unmap},
+	{"an unmap breaks one, from the index", prepare_large_index, begin_large_unmap2},
+	{"an unmap breaks after cloning", prepare_large_clone, begin_large_unmap},
+	{"an unmap breaks one after cloning", prepare_large_clone, begin_large_unmap2},
+	{"a protect breaks", prepare_large, begin_large_protect},
+	{"a protect breaks, from the index", prepare_large_index, begin_large_protect2},
+	{"a protect breaks after cloning", prepare_large_clone, begin_large_protect},
+	{"a protect breaks 1 GiB after cloning", prepare_large_clone, begin_large_protect2},
+	{"a protect breaks beside a broken one", prepare_large_holes, begin_large_protect},
+	{"reset after breaks", prepare_large_frozen, begin_reset},
+	{"write to a file by 2 MiB", prepare_large_shared, begin_large_write},
+	{"write to a file by 2 MiB after cloning", prepare_large_shared_clone, begin_large_write},
+	{"an unmap breaks where writes go to a file", prepare_large_shared_clone,
+	 begin_large_unmap},
+	{"snapshot", prepare_own, begin_snapshot},
+	{"snapshot of a clone of a frozen one", prepare_frozen, begin_snapshot},
+	{"a range moves", prepare_own, begin_range_move},
+	{"a range moves after cloning", prepare_clone, begin_range_move},
+	{"a range moves that is in the index", prepare_indexed, begin_range_move},
+	{"a range moves from entries of 2 MiB", prepare_large, begin_large_range_move},
+	{"a range moves from entries of 2 MiB after cloning", prepare_large_clone,
+	 begin_large_range_move},
+	{"reclaim", prepare_clone, begin_reclaim},
+	{"reclaim from entries of 2 MiB", prepare_large_clone, begin_reclaim},
+	{"watch", prepare_large_shared_clone, begin_watch},
+	{"watch what nobody maps", prepare_nothing, begin_watch},
+	{"harvest", prepare_indexed, begin_harvest},
+	{"harvest of entries of 2 MiB", prepare_large_index, begin_harvest},
+	{"a page moves", prepare_indexed, begin_page_move},
+	{"a page moves after cloning", prepare_clone, begin_page_move},
+	{"a page moves from an entry of 2 MiB", prepare_large, begin_page_move},
 };
 
 #define SCENARIOS (sizeof(scenarios) / sizeof(*scenarios))
@@ -201,6 +432,15 @@ static const uint64_t places[] = {
 	HOLE,
 	BIG + 7 * MIB2,
 	AT + 3 * MIB2 + 5 * KIB4,
+	LARGE,
+	LARGE + 5 * KIB4,
+	LARGE + MIB2 + KIB4,
+	LARGE + 2 * MIB2,
+	LARGE + 3 * MIB2 + 5 * KIB4,
+	LARGE + SPAN - KIB4,
+	LARGE2,
+	LARGE2 + 7 * MIB2 + 5 * KIB4,
+	LARGE2 + GIB1 - KIB4,
 };
 
 #define PLACES (sizeof(places) / sizeof(*places))
@@ -301,6 +541,8 @@ static void scene_create(struct scene *scene, const struct scenario *scenario, c
 	scene->world->check_every = 0;
 	scene->file = world_file(scene->world, SPAN / KIB4, false);
 	scene->big = world_file(scene->world, GIB1 / KIB4, false);
+	scene->through = world_file(scene->world, SPAN / KIB4, true);
+	scene->spare = world_spare_file(scene->world, 4);
 	if (filler)
 		add_filler(scene, filler);
 	scenario->prepare(scene);
@@ -367,9 +609,11 @@ static bool fail_allocation(const struct scenario *scenario, const void *format,
 static void S10_every_allocation_fails(void **state)
 {
 	static const unsigned fillers[] = {0, 54, 57, 59, 60, 61, 62, 63};
+	/* Who chooses the number of operations wants a short run: arrays full and empty then do. */
+	unsigned stride = getenv("S2VM_OPS") ? 7 : 1;
 
 	for (unsigned s = 0; s < SCENARIOS; s++)
-		for (unsigned f = 0; f < sizeof(fillers) / sizeof(*fillers); f++)
+		for (unsigned f = 0; f < sizeof(fillers) / sizeof(*fillers); f += stride)
 			for (unsigned k = 1; fail_allocation(&scenarios[s], *state, fillers[f], k);
 			     k++)
 				assert_true(k < 200);
@@ -434,6 +678,16 @@ static void S10_tables_run_out(void **state)
 	}
 }
 
+/* Whether the operation is a private write. */
+static bool needs_page(const struct scenario *scenario)
+{
+	if (scenario->prepare == prepare_large_shared ||
+	    scenario->prepare == prepare_large_shared_clone)
+		return false;
+	return scenario->begin == begin_write || scenario->begin == begin_large_write ||
+	       scenario->begin == begin_large_write2;
+}
+
 /* The same for the one page that a write needs. */
 static void fail_page(const struct scenario *scenario, const void *format, uint32_t used)
 {
@@ -449,7 +703,7 @@ static void fail_page(const struct scenario *scenario, const void *format, uint3
 	guest_must_write(ballast, AT, 1);
 	snapshot_take(&scene, &before);
 	status = operate(&scene, scenario, 0, &steps);
-	if (scenario->begin == begin_write && status != EPT_NO_PAGE)
+	if (needs_page(scenario) && status != EPT_NO_PAGE)
 		port_fail(scene.world, "a write without a page: '%s'", ept_status_text(status));
 	if (status == EPT_NO_PAGE)
 		require_unchanged(&scene, &before, steps > 0);

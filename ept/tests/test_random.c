@@ -3,12 +3,14 @@
  * Random operations on a few guests beside the flat model. S2VM_SEED and S2VM_OPS choose the run,
  * S2VM_CHECK_EVERY how many operations lie between two runs of the checker. A run is made of
  * rounds, each in a new world and with a seed of its own, which a failure prints: given as
- * S2VM_SEED it repeats the failing round as its first.
+ * S2VM_SEED it repeats the failing round as its first. "minimise FORMAT SEED OPERATION", with what the
+ * failure printed, leaves out the operations that the failure does not need and prints the others.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "minimise.h"
 #include "random_model.h"
 
 #define GUESTS	  6
@@ -30,6 +32,11 @@ static uint64_t random_state;
 static uint64_t round_seed;
 static uint64_t round_op;
 static uint64_t next_value;
+static uint64_t leaves_broken; /* in all rounds */
+static uint64_t page_moves;
+
+#define SPARE_FILE  4
+#define SPARE_PAGES 24
 static char what[128];
 
 static uint64_t number_from(const char *name, uint64_t otherwise)
@@ -131,6 +138,16 @@ static void random_range(unsigned *first, unsigned *last)
 	*last = *first + 1 + below(below(4) ? 2 : 6);
 	if (*last > cells)
 		*last = cells;
+}
+
+/* A cell, mostly one that the guest maps. */
+static unsigned random_cell(const struct player *player)
+{
+	unsigned cell = below(model_cell_count());
+
+	for (unsigned tries = 0; tries < 3 && !player->model.cells[cell].rights; tries++)
+		cell = below(model_cell_count());
+	return cell;
 }
 
 /* Mostly a place in the file that others choose too, so that there is something to share. */
@@ -258,7 +275,7 @@ static void check_read(struct player *player, unsigned cell, unsigned point, uns
 
 static void step_read(struct player *player)
 {
-	unsigned cell = below(model_cell_count());
+	unsigned cell = random_cell(player);
 
 	say(player, "read", cell, cell + 1);
 	check_read(player, cell, below(MODEL_POINTS), below(PORT_WORDS));
@@ -266,7 +283,7 @@ static void step_read(struct player *player)
 
 static void step_exec(struct player *player)
 {
-	unsigned cell = below(model_cell_count());
+	unsigned cell = random_cell(player);
 	enum ept_status status;
 
 	say(player, "exec", cell, cell + 1);
@@ -276,9 +293,15 @@ static void step_exec(struct player *player)
 }
 
 /* What a write must end with. A frozen guest may still write through to a file that it shows. */
-static bool write_allowed(const struct player *player, unsigned cell, enum ept_status status)
+static bool write_allowed(const struct player *player, unsigned cell, unsigned point,
+			  enum ept_status status)
 {
 	enum ept_status expected = model_access(&player->model, cell, EPT_WRITE);
+	struct file_page page = model_file_page(&player->model, cell, model_point(cell, point));
+
+	if (expected == EPT_OK && player->model.cells[cell].mode == EPT_SHARED &&
+	    model_watched(&files, page))
+		return status == EPT_WATCHED || (player->frozen && status == EPT_FROZEN);
 
 	if (!player->frozen || expected != EPT_OK)
 		return status == expected;
@@ -288,7 +311,7 @@ static bool write_allowed(const struct player *player, unsigned cell, enum ept_s
 
 static void step_write(struct player *player)
 {
-	unsigned cell = below(model_cell_count());
+	unsigned cell = random_cell(player);
 	unsigned point = below(MODEL_POINTS);
 	unsigned word = below(PORT_WORDS);
 	uint64_t value = ++next_value;
@@ -299,7 +322,7 @@ static void step_write(struct player *player)
 			     value);
 	if (out_of_memory(status))
 		return;
-	if (!write_allowed(player, cell, status))
+	if (!write_allowed(player, cell, point, status))
 		port_fail(world, "a write ended with '%s'", ept_status_text(status));
 	if (status == EPT_OK)
 		model_write(&player->model, &files, cell, point, word, value);
@@ -308,7 +331,7 @@ static void step_write(struct player *player)
 /* A fault that nothing caused, as when another vCPU was faster. */
 static void step_fault(struct player *player)
 {
-	unsigned cell = below(model_cell_count());
+	unsigned cell = random_cell(player);
 	unsigned point = below(MODEL_POINTS);
 	unsigned access = 1u << below(3);
 	enum ept_status status;
@@ -317,7 +340,7 @@ static void step_fault(struct player *player)
 	status = guest_fault(player->guest, model_point(cell, point).v, access);
 	if (out_of_memory(status))
 		return;
-	if (access == EPT_WRITE ? !write_allowed(player, cell, status)
+	if (access == EPT_WRITE ? !write_allowed(player, cell, point, status)
 				: status != model_access(&player->model, cell, access))
 		port_fail(world, "a fault ended with '%s'", ept_status_text(status));
 	if (status == EPT_OK && access == EPT_WRITE)
@@ -369,6 +392,133 @@ static void step_reset(struct player *player)
 		player->model = player->base;
 }
 
+static void step_snapshot(struct player *player)
+{
+	struct player *frozen = player_free();
+	enum ept_status status;
+	struct guest *guest;
+
+	if (!frozen)
+		return;
+	say(player, "snapshot", 0, 0);
+	status = guest_snapshot(player->guest, &guest);
+	if (out_of_memory(status))
+		return;
+	if (!player->sharing)
+		expect(status, EPT_INVALID);
+	else
+		expect(status, player->frozen ? EPT_FROZEN : EPT_OK);
+	if (status != EPT_OK)
+		return;
+	*frozen = *player;
+	frozen->guest = guest;
+	frozen->frozen = true;
+	player->has_base = true;
+	player->base = player->model;
+}
+
+/* To another cell of the same size, if there is one. */
+static void step_move(struct player *player)
+{
+	unsigned cell = random_cell(player);
+	unsigned goal = below(model_cell_count());
+	uint64_t bytes = model_cut(cell + 1) - model_cut(cell);
+	enum ept_status status;
+
+	for (unsigned tries = 0; tries < model_cell_count(); tries++) {
+		goal = (goal + 1) % model_cell_count();
+		if (goal != cell && model_cut(goal + 1) - model_cut(goal) == bytes)
+			break;
+	}
+	if (goal == cell || model_cut(goal + 1) - model_cut(goal) != bytes)
+		return;
+	say(player, "move", cell, goal);
+	status = guest_move(player->guest, model_cut(cell), bytes, model_cut(goal));
+	if (out_of_memory(status))
+		return;
+	if (player->frozen)
+		expect(status, EPT_FROZEN);
+	else if (!player->model.cells[cell].rights || player->model.cells[goal].rights)
+		expect(status, EPT_OVERLAP);
+	else
+		expect(status, EPT_OK);
+	if (status == EPT_OK)
+		model_move(&player->model, cell, goal);
+}
+
+/* A page that some guest's cell shows, so that there is something to find. */
+static struct file_page random_page(const struct player *player)
+{
+	unsigned cell = random_cell(player);
+	struct file_page page = {below(4), below(3) * EPT_ENTRIES};
+
+	if (player->model.cells[cell].rights)
+		page = model_file_page(&player->model, cell,
+				       model_point(cell, below(MODEL_POINTS)));
+	return page;
+}
+
+static uint64_t random_count(struct file_page first, uint64_t most)
+{
+	uint64_t left = world->files[first.file].ept.pages - first.page;
+	uint64_t count = 1 + below(below(2) ? 4 : (uint32_t)most);
+
+	return count < left ? count : left;
+}
+
+static void step_reclaim(struct player *player)
+{
+	struct file_page first = random_page(player);
+	struct tally tally;
+
+	say(player, "reclaim", 0, 0);
+	expect(world_reclaim(world, first, random_count(first, 2048), &tally), EPT_OK);
+}
+
+static void step_watch(struct player *player)
+{
+	struct file_page first = random_page(player);
+	struct tally tally;
+
+	say(player, "watch", 0, 0);
+	ept_file_unwatch(world->ept, files.watched, files.watched_count);
+	files.watched_count = 0;
+	if (!below(3))
+		return;
+	files.watched = first;
+	files.watched_count = random_count(first, 700);
+	expect(world_watch(world, first, files.watched_count, &tally), EPT_OK);
+}
+
+static void step_harvest(struct player *player)
+{
+	struct file_page first = random_page(player);
+	uint64_t accessed[1024 / 64] = {0};
+	struct tally tally;
+
+	say(player, "harvest", 0, 0);
+	expect(world_harvest(world, first, random_count(first, 1024), accessed, &tally), EPT_OK);
+}
+
+/* To one of a few pages of the spare file, or back home. */
+static void step_move_page(struct player *player)
+{
+	struct file_page page = random_page(player);
+	struct file_page to = {SPARE_FILE, below(SPARE_PAGES)};
+	enum ept_status status;
+	struct tally tally;
+
+	say(player, "move a page", 0, 0);
+	if (!below(3))
+		to = page;
+	status = world_move_page(world, page, to, &tally);
+	/* Refused for a file that guests write to, a place that is taken, a page that is at home. */
+	if (status == EPT_INVALID)
+		return;
+	expect(status, EPT_OK);
+	page_moves++;
+}
+
 /* All that a guest sees, at all places that the model knows. */
 static void step_look(struct player *player)
 {
@@ -404,9 +554,34 @@ static void relieve(void)
 		step_destroy();
 }
 
+/* What is done to files, whoever maps them. */
+static void step_file(struct player *player)
+{
+	switch (below(4)) {
+	case 0:
+		step_reclaim(player);
+		break;
+	case 1:
+		step_watch(player);
+		break;
+	case 2:
+		step_harvest(player);
+		break;
+	default:
+		step_move_page(player);
+		break;
+	}
+}
+
 static void step_with(struct player *player, unsigned choice)
 {
-	if (choice < 34)
+	if (choice < 4)
+		step_file(player);
+	else if (choice < 6)
+		step_move(player);
+	else if (choice < 7)
+		step_snapshot(player);
+	else if (choice < 34)
 		step_write(player);
 	else if (choice < 60)
 		step_read(player);
@@ -468,6 +643,7 @@ static void files_create(void)
 		files.pages[f] = malloc(bytes);
 		memcpy(files.pages[f], world->files[f].pages, bytes);
 	}
+	world_spare_file(world, SPARE_PAGES);
 }
 
 static void files_destroy(void)
@@ -477,7 +653,14 @@ static void files_destroy(void)
 	memset(&files, 0, sizeof(files));
 }
 
-static void run_round(const struct ept_format *format, uint64_t seed, uint64_t ops)
+/* Each operation draws from numbers of its own, so that others can be left out. */
+static void seed_operation(void)
+{
+	random_state = round_seed * UINT64_C(0xd1342543de82ef95) + round_op;
+	below(1);
+}
+
+static void round_create(const struct ept_format *format, uint64_t seed)
 {
 	struct world_options options = world_defaults(format);
 
@@ -491,10 +674,24 @@ static void run_round(const struct ept_format *format, uint64_t seed, uint64_t o
 	world->check_every = (unsigned)number_from("S2VM_CHECK_EVERY", 16);
 	memset(players, 0, sizeof(players));
 	files_create();
-	for (round_op = 0; round_op < ops; round_op++)
+}
+
+static void run_round(const struct ept_format *format, uint64_t seed, uint64_t ops)
+{
+	struct ept_counters counters;
+
+	round_create(format, seed);
+	for (round_op = 0; round_op < ops; round_op++) {
+		seed_operation();
 		step();
+	}
 	snprintf(what, sizeof(what), "the end of a round");
 	world_check(world);
+	ept_counters(world->ept, &counters);
+	leaves_broken += counters.leaves_broken;
+	/* A round of usual length comes by many entries of 2 MiB, and breaks some. */
+	if (ops == ROUND_OPS && !counters.leaves_broken)
+		port_fail(world, "no entry of 2 MiB was broken");
 	world_destroy(world);
 	files_destroy();
 }
@@ -506,12 +703,67 @@ static void test_random_operations(void **state)
 
 	for (uint64_t done = 0; done < ops; done += ROUND_OPS)
 		run_round(*state, seed++, ops - done < ROUND_OPS ? ops - done : ROUND_OPS);
+	print_message("%llu entries of 2 MiB broken, %llu pages of files moved\n",
+		      (unsigned long long)leaves_broken, (unsigned long long)page_moves);
+}
+
+/* ---- a failure, made short ---- */
+
+static const struct ept_format *minimise_format;
+static uint64_t minimise_seed;
+
+static void run_operations(const uint64_t *operations, size_t count)
+{
+	round_create(minimise_format, minimise_seed);
+	world->exits = true;
+	for (size_t at = 0; at < count; at++) {
+		round_op = operations[at];
+		seed_operation();
+		step();
+	}
+	world_check(world);
+}
+
+static const struct ept_format *format_named(const char *name)
+{
+	const struct ept_format *const formats[] = {&ept_format_ept, &ept_format_npt,
+						    &ept_format_scrambled};
+
+	for (unsigned i = 0; i < 3; i++)
+		if (strcmp(formats[i]->name, name) == 0)
+			return formats[i];
+	fprintf(stderr, "no format is named %s\n", name);
+	exit(2);
+}
+
+/* Finds the operations that a failing round needs, and runs them once more, one line for each. */
+static int minimise_round(const char *format, const char *seed, const char *last)
+{
+	uint64_t count = strtoull(last, NULL, 0) + 1;
+	uint64_t *operations = malloc(count * sizeof(*operations));
+	size_t left;
+
+	minimise_format = format_named(format);
+	minimise_seed = strtoull(seed, NULL, 0);
+	setenv("S2VM_CHECK_EVERY", "1", 1);
+	for (uint64_t at = 0; at < count; at++)
+		operations[at] = at;
+	left = minimise(operations, count, run_operations);
+	printf("%zu of %llu operations are needed\n", left, (unsigned long long)count);
+	fflush(stdout);
+	setenv("S2VM_TRACE", "1", 1);
+	if (left)
+		run_operations(operations, left);
+	free(operations);
+	return left ? 1 : 0;
 }
 
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {EACH_FORMAT(test_random_operations)};
 
+	if (argc == 5 && strcmp(argv[1], "minimise") == 0)
+		return minimise_round(argv[2], argv[3], argv[4]);
 	if (argc > 1)
 		setenv("S2VM_SEED", argv[1], 1);
 	if (argc > 2)

@@ -28,6 +28,11 @@ enum state {
 	FROZEN,	       /* tables of its own, frozen */
 	OF_FROZEN,     /* a clone of a frozen guest, the whole path shared with it */
 	OF_FROZEN_OWN, /* the same, after a write: tables and page of its own */
+	LARGE,	       /* from here on mapped by 2 MiB: read-only tables of its own */
+	LARGE_OWN,     /* the same, writable, with another entry broken */
+	LARGE_CLONE,   /* as LARGE, the whole path shared with a clone */
+	LARGE_BROKEN,  /* the entry at AT broken, a private page there */
+	LARGE_FROZEN,  /* a clone of a frozen guest that is as LARGE */
 	STATES
 };
 
@@ -45,6 +50,12 @@ enum operation {
 	FREEZE,
 	RESET,
 	DESTROY,
+	SNAPSHOT,
+	MOVE_PART,
+	RECLAIM,
+	HARVEST,
+	WATCH_PAGE,
+	MOVE_PAGE,
 	OPERATIONS
 };
 
@@ -59,13 +70,16 @@ struct outcome {
 };
 
 static const char *const state_names[STATES] = {
-	"ABSENT",	 "ALONE",	"INDEX",      "CLONE",	"LEAF_SHARED", "PAGE_ALONE",
-	"PAGE_BY_CLONE", "PAGE_SHARED", "COUNT_FELL", "FROZEN", "OF_FROZEN",   "OF_FROZEN_OWN",
+	"ABSENT",	"ALONE",	 "INDEX",	"CLONE",      "LEAF_SHARED",
+	"PAGE_ALONE",	"PAGE_BY_CLONE", "PAGE_SHARED", "COUNT_FELL", "FROZEN",
+	"OF_FROZEN",	"OF_FROZEN_OWN", "LARGE",	"LARGE_OWN",  "LARGE_CLONE",
+	"LARGE_BROKEN", "LARGE_FROZEN",
 };
 
 static const char *const operation_names[OPERATIONS] = {
-	"READ",	      "WRITE",	    "EXEC",	"MAP_OVER", "MAP_HOLE", "UNMAP",   "UNMAP_PART",
-	"PROTECT_RO", "PROTECT_RW", "DO_CLONE", "FREEZE",   "RESET",	"DESTROY",
+	"READ",	      "WRITE",	    "EXEC",	"MAP_OVER",   "MAP_HOLE",  "UNMAP",   "UNMAP_PART",
+	"PROTECT_RO", "PROTECT_RW", "DO_CLONE", "FREEZE",     "RESET",	   "DESTROY", "SNAPSHOT",
+	"MOVE_PART",  "RECLAIM",    "HARVEST",	"WATCH_PAGE", "MOVE_PAGE",
 };
 
 static const struct outcome outcomes[STATES][OPERATIONS] = {
@@ -75,16 +89,19 @@ static const struct outcome outcomes[STATES][OPERATIONS] = {
 struct scene {
 	struct world *world;
 	uint32_t file;
+	uint32_t spare;
 	struct guest *guest; /* under test */
 	struct guest *other; /* whoever shares with it, or NULL */
 	bool written;	     /* AT reads as WRITTEN */
 };
 
-static struct guest *guest_with(struct scene *scene)
+static struct guest *guest_with(struct scene *scene, bool large)
 {
 	struct guest *guest = guest_create(scene->world, 0, true);
+	struct ept_region region = region_of(AT, SPAN, scene->file, 0, RWX);
 
-	guest_must_map(guest, AT, SPAN, scene->file, 0, RWX);
+	region.large = large;
+	assert_int_equal(guest_map(guest, &region), EPT_OK);
 	return guest;
 }
 
@@ -122,12 +139,29 @@ static void reach_state_with_page(struct scene *scene, enum state state)
 	}
 }
 
+static void reach_large_state(struct scene *scene, enum state state)
+{
+	guest_must_read(scene->guest, AT, stamp(scene, 0));
+	if (state == LARGE_OWN)
+		guest_must_write(scene->guest, AT + MIB2, 1);
+	scene->written = state == LARGE_BROKEN;
+	if (scene->written)
+		guest_must_write(scene->guest, AT, WRITTEN);
+	if (state == LARGE_CLONE)
+		scene->other = guest_must_clone(scene->guest);
+	if (state != LARGE_FROZEN)
+		return;
+	scene->other = scene->guest;
+	assert_int_equal(guest_freeze(scene->other), EPT_OK);
+	scene->guest = guest_must_clone(scene->other);
+}
+
 static void reach_state(struct scene *scene, enum state state)
 {
 	switch (state) {
 	case INDEX:
 		guest_must_read(scene->guest, AT, stamp(scene, 0));
-		scene->other = guest_with(scene);
+		scene->other = guest_with(scene, false);
 		guest_must_read(scene->other, AT, stamp(scene, 0));
 		break;
 	case ALONE:
@@ -156,6 +190,13 @@ static void reach_state(struct scene *scene, enum state state)
 	case COUNT_FELL:
 		reach_state_with_page(scene, state);
 		break;
+	case LARGE:
+	case LARGE_OWN:
+	case LARGE_CLONE:
+	case LARGE_BROKEN:
+	case LARGE_FROZEN:
+		reach_large_state(scene, state);
+		break;
 	case ABSENT:
 	case STATES:
 		break;
@@ -166,6 +207,10 @@ static enum ept_status operate(struct scene *scene, enum operation operation)
 {
 	struct ept_region over = region_of(AT + MIB2 - KIB4, MIB2, scene->file, 0, RWX);
 	struct ept_region hole = region_of(HOLE, MIB2, scene->file, 0, RWX);
+	const struct file_page page = {scene->file, 0};
+	const struct file_page spare = {scene->spare, 0};
+	uint64_t accessed[1] = {0};
+	struct tally tally;
 	struct guest *clone;
 
 	switch (operation) {
@@ -197,6 +242,18 @@ static enum ept_status operate(struct scene *scene, enum operation operation)
 		guest_destroy(scene->guest);
 		scene->guest = NULL;
 		return EPT_OK;
+	case SNAPSHOT:
+		return guest_snapshot(scene->guest, &clone);
+	case MOVE_PART:
+		return guest_move(scene->guest, AT, 2 * KIB4, HOLE + KIB4);
+	case RECLAIM:
+		return world_reclaim(scene->world, page, 1, &tally);
+	case HARVEST:
+		return world_harvest(scene->world, page, 1, accessed, &tally);
+	case WATCH_PAGE:
+		return world_watch(scene->world, page, 1, &tally);
+	case MOVE_PAGE:
+		return world_move_page(scene->world, page, spare, &tally);
 	case OPERATIONS:
 		break;
 	}
@@ -274,7 +331,8 @@ static bool run_pair(void **format, enum state state, enum operation operation)
 	bool equal;
 
 	scene.file = world_file(scene.world, SPAN / KIB4, false);
-	scene.guest = guest_with(&scene);
+	scene.spare = world_spare_file(scene.world, 1);
+	scene.guest = guest_with(&scene, state >= LARGE);
 	reach_state(&scene, state);
 	before = numbers_of(&scene);
 	found = outcome_of(&scene, &before, operate(&scene, operation));

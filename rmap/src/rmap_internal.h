@@ -11,21 +11,15 @@
 #define RMAP_NONE UINT32_MAX
 
 /*
- * A growing pool of equal nodes with a free list, and a hash table of chains over it. Each node
- * begins with a struct rmap_link. Numbers instead of pointers let the pool move when it grows.
+ * A growing pool of equal nodes. Numbers instead of pointers let it move when it grows. The first
+ * four bytes of a free node are the number of the next one.
  */
-struct rmap_link {
-	uint32_t next; /* in the hash chain, or in the free list */
-};
-
 struct rmap_pool {
 	unsigned char *nodes;
 	size_t node_bytes;
 	uint32_t capacity; /* nodes allocated */
 	uint32_t used;	   /* nodes handed out */
 	uint32_t free;	   /* first free node */
-	uint32_t *buckets;
-	uint32_t bucket_count; /* a power of two */
 };
 
 /*
@@ -33,7 +27,8 @@ struct rmap_pool {
  * file where bit i is set. One such node describes what a fill of a whole leaf table did.
  */
 struct rmap_span {
-	struct rmap_link link;
+	uint32_t chain_next; /* in the hash chain */
+	uint32_t chain_prev;
 	uint32_t table;
 	uint32_t file;
 	uint32_t next; /* the table's next span */
@@ -41,48 +36,84 @@ struct rmap_span {
 	uint64_t bits[RMAP_ENTRIES / 64];
 };
 
-/* One entry that points at a table, in the hash by entry and in the list of the table's owners. */
-struct rmap_owner {
-	struct rmap_link link;
-	struct rmap_entry parent;
+/* Spans by the 2 MiB of the file that their bases lie in. */
+struct rmap_hash {
+	uint32_t *buckets;
+	uint32_t count; /* of buckets; a power of two */
+};
+
+/* Neighbouring entries of one table: as many as there are bits in a group's mask. */
+#define RMAP_GROUP 32
+
+/* An entry that points at a table. Slots are numbered through all groups of the pool. */
+struct rmap_slot {
 	uint32_t child;
-	uint32_t next;
+	uint32_t next; /* in the list of the child's owners */
 	uint32_t prev;
+};
+
+struct rmap_group {
+	uint32_t table;
+	uint16_t first; /* the index of the entry that the first slot is for */
+	uint32_t used;	/* the slots whose entries point at tables; never 0 */
+	struct rmap_slot slots[RMAP_GROUP];
+};
+
+/*
+ * The groups of one table, for entries that point at tables. A table where few do, as is usual at
+ * the upper levels, has few groups; one where none does has no block.
+ */
+struct rmap_block {
+	uint32_t groups[RMAP_ENTRIES / RMAP_GROUP];
 };
 
 struct rmap {
 	pthread_mutex_t lock; /* innermost of all locks; guards everything below */
 	uint32_t tables;
 	uint32_t *spans;  /* by table: its first span */
-	uint32_t *owners; /* by table: the first entry that points at it */
+	uint32_t *blocks; /* by table: its block */
+	uint32_t *owners; /* by table: the slot of the first entry that points at it */
 	struct rmap_pool span_pool;
-	struct rmap_pool owner_pool;
+	struct rmap_hash span_hash;
+	struct rmap_pool block_pool;
+	struct rmap_pool group_pool;
 };
 
-bool rmap_pool_init(struct rmap_pool *pool, size_t node_bytes);
+/* rmap_pool.c */
+void rmap_pool_init(struct rmap_pool *pool, size_t node_bytes);
 void rmap_pool_free(struct rmap_pool *pool);
 
-/* The number of a free node, taken from the pool, or RMAP_NONE when memory ran out. */
+/* Room for @count nodes, so that taking them cannot fail; false when memory ran out. */
+bool rmap_pool_reserve(struct rmap_pool *pool, uint32_t count);
+
+/* The number of a free node, taken from the pool; what is in it is undefined. Room was reserved. */
 uint32_t rmap_pool_take(struct rmap_pool *pool);
 void rmap_pool_put(struct rmap_pool *pool, uint32_t node);
 size_t rmap_pool_bytes(const struct rmap_pool *pool);
 
-/* The hash chain of a key, which is one number already mixed from its parts. */
-uint32_t *rmap_pool_chain(struct rmap_pool *pool, uint64_t key);
-
-/* Puts a taken node in, or takes it out of, the chain of its key. */
-void rmap_pool_link(struct rmap_pool *pool, uint64_t key, uint32_t node);
-void rmap_pool_unlink(struct rmap_pool *pool, uint64_t key, uint32_t node);
-
-/*
- * Gives the hash as many buckets as nodes are in use. @key_of tells a node's key. Does nothing
- * where memory is short: chains only get longer.
- */
-void rmap_pool_spread(struct rmap_pool *pool, uint64_t (*key_of)(const void *node));
-
 static inline void *rmap_pool_at(const struct rmap_pool *pool, uint32_t node)
 {
 	return pool->nodes + (size_t)node * pool->node_bytes;
+}
+
+/* rmap_hash.c */
+bool rmap_hash_init(struct rmap_hash *hash);
+void rmap_hash_free(struct rmap_hash *hash);
+size_t rmap_hash_bytes(const struct rmap_hash *hash);
+
+/* The key of spans of @file whose bases lie in the same 2 MiB as @base. */
+uint64_t rmap_hash_key(uint32_t file, int64_t base);
+
+/* The first span of the chain that spans with @key are in, and others with them. */
+uint32_t rmap_hash_chain(const struct rmap *map, uint64_t key);
+
+/* Puts span @node in, or takes it out of, the chain of its key. */
+void rmap_hash_link(struct rmap *map, uint32_t node);
+void rmap_hash_unlink(struct rmap *map, uint32_t node);
+
+static inline struct rmap_span *rmap_span_at(const struct rmap *map, uint32_t node)
+{
+	return rmap_pool_at(&map->span_pool, node);
 }
 
 #endif

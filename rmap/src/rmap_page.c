@@ -7,27 +7,6 @@
 #include "rmap_internal.h"
 
 #include <assert.h>
-#include <string.h>
-
-/* Bases run from -(RMAP_ENTRIES - 1); the bias makes the chunk's number non-negative. */
-static uint64_t span_key(uint32_t file, int64_t base)
-{
-	uint64_t chunk = (uint64_t)(base + RMAP_ENTRIES) / RMAP_ENTRIES;
-
-	return (uint64_t)file << 40 ^ chunk;
-}
-
-static uint64_t span_key_of(const void *node)
-{
-	const struct rmap_span *span = node;
-
-	return span_key(span->file, span->base);
-}
-
-static struct rmap_span *span_at(const struct rmap *map, uint32_t node)
-{
-	return rmap_pool_at(&map->span_pool, node);
-}
 
 static int64_t span_base(struct file_page first, struct rmap_entry at)
 {
@@ -39,16 +18,39 @@ static bool bit_test(const struct rmap_span *span, unsigned bit)
 	return span->bits[bit / 64] >> bit % 64 & 1;
 }
 
+/* The bits of word @word that are among [first, end). */
+static uint64_t word_mask(unsigned word, unsigned first, unsigned end)
+{
+	uint64_t mask = UINT64_MAX;
+
+	if (first > word * 64)
+		mask <<= first - word * 64;
+	if (end < word * 64 + 64)
+		mask &= UINT64_MAX >> (word * 64 + 64 - end);
+	return mask;
+}
+
 static void bits_assign(struct rmap_span *span, unsigned first, unsigned count, bool value)
 {
-	for (unsigned bit = first; bit < first + count; bit++) {
-		uint64_t mask = UINT64_C(1) << bit % 64;
+	unsigned end = first + count;
+
+	for (unsigned word = first / 64; word * 64 < end; word++) {
+		uint64_t mask = word_mask(word, first, end);
 
 		if (value)
-			span->bits[bit / 64] |= mask;
+			span->bits[word] |= mask;
 		else
-			span->bits[bit / 64] &= ~mask;
+			span->bits[word] &= ~mask;
 	}
+}
+
+static bool bits_any(const struct rmap_span *span)
+{
+	uint64_t any = 0;
+
+	for (unsigned word = 0; word < RMAP_ENTRIES / 64; word++)
+		any |= span->bits[word];
+	return any;
 }
 
 static unsigned bits_count(const struct rmap_span *span)
@@ -65,38 +67,42 @@ static uint32_t span_lookup(struct rmap *map, uint32_t table, uint32_t file, int
 	uint32_t node = map->spans[table];
 
 	while (node != RMAP_NONE &&
-	       (span_at(map, node)->file != file || span_at(map, node)->base != base))
-		node = span_at(map, node)->next;
+	       (rmap_span_at(map, node)->file != file || rmap_span_at(map, node)->base != base))
+		node = rmap_span_at(map, node)->next;
 	return node;
+}
+
+/* Makes a span, whose table, file and base are filled in, known. */
+static void span_insert(struct rmap *map, uint32_t node)
+{
+	struct rmap_span *span = rmap_span_at(map, node);
+
+	span->next = map->spans[span->table];
+	map->spans[span->table] = node;
+	rmap_hash_link(map, node);
 }
 
 static uint32_t span_create(struct rmap *map, uint32_t table, uint32_t file, int64_t base)
 {
-	uint32_t node = rmap_pool_take(&map->span_pool);
-	struct rmap_span *span;
+	uint32_t node;
 
-	if (node == RMAP_NONE)
+	if (!rmap_pool_reserve(&map->span_pool, 1))
 		return RMAP_NONE;
-	span = span_at(map, node);
-	span->table = table;
-	span->file = file;
-	span->base = base;
-	span->next = map->spans[table];
-	map->spans[table] = node;
-	rmap_pool_link(&map->span_pool, span_key(file, base), node);
-	rmap_pool_spread(&map->span_pool, span_key_of);
+	node = rmap_pool_take(&map->span_pool);
+	*rmap_span_at(map, node) = (struct rmap_span){ .table = table, .file = file, .base = base };
+	span_insert(map, node);
 	return node;
 }
 
 static void span_delete(struct rmap *map, uint32_t node)
 {
-	const struct rmap_span *span = span_at(map, node);
+	const struct rmap_span *span = rmap_span_at(map, node);
 	uint32_t *at = &map->spans[span->table];
 
 	while (*at != node)
-		at = &span_at(map, *at)->next;
+		at = &rmap_span_at(map, *at)->next;
 	*at = span->next;
-	rmap_pool_unlink(&map->span_pool, span_key(span->file, span->base), node);
+	rmap_hash_unlink(map, node);
 	rmap_pool_put(&map->span_pool, node);
 }
 
@@ -111,7 +117,7 @@ bool rmap_page_add(struct rmap *map, struct file_page first, struct rmap_entry a
 	if (node == RMAP_NONE)
 		node = span_create(map, at.table, first.file, base);
 	if (node != RMAP_NONE)
-		bits_assign(span_at(map, node), at.index, count, true);
+		bits_assign(rmap_span_at(map, node), at.index, count, true);
 	pthread_mutex_unlock(&map->lock);
 	return node != RMAP_NONE;
 }
@@ -125,8 +131,8 @@ void rmap_page_remove(struct rmap *map, struct file_page first, struct rmap_entr
 	pthread_mutex_lock(&map->lock);
 	node = span_lookup(map, at.table, first.file, span_base(first, at));
 	if (node != RMAP_NONE) {
-		bits_assign(span_at(map, node), at.index, count, false);
-		if (!bits_count(span_at(map, node)))
+		bits_assign(rmap_span_at(map, node), at.index, count, false);
+		if (!bits_any(rmap_span_at(map, node)))
 			span_delete(map, node);
 	}
 	pthread_mutex_unlock(&map->lock);
@@ -138,6 +144,20 @@ static void clear_locked(struct rmap *map, uint32_t table)
 		span_delete(map, map->spans[table]);
 }
 
+/* Span @node, but of table @to. */
+static bool span_copy(struct rmap *map, uint32_t node, uint32_t to)
+{
+	uint32_t copy;
+
+	if (!rmap_pool_reserve(&map->span_pool, 1))
+		return false;
+	copy = rmap_pool_take(&map->span_pool);
+	*rmap_span_at(map, copy) = *rmap_span_at(map, node);
+	rmap_span_at(map, copy)->table = to;
+	span_insert(map, copy);
+	return true;
+}
+
 bool rmap_page_copy(struct rmap *map, uint32_t from, uint32_t to)
 {
 	bool copied = true;
@@ -145,15 +165,8 @@ bool rmap_page_copy(struct rmap *map, uint32_t from, uint32_t to)
 	pthread_mutex_lock(&map->lock);
 	assert(map->spans[to] == RMAP_NONE);
 	for (uint32_t node = map->spans[from]; node != RMAP_NONE && copied;
-	     node = span_at(map, node)->next) {
-		uint32_t copy =
-			span_create(map, to, span_at(map, node)->file, span_at(map, node)->base);
-
-		copied = copy != RMAP_NONE;
-		if (copied)
-			memcpy(span_at(map, copy)->bits, span_at(map, node)->bits,
-			       sizeof(span_at(map, copy)->bits));
-	}
+	     node = rmap_span_at(map, node)->next)
+		copied = span_copy(map, node, to);
 	if (!copied)
 		clear_locked(map, to);
 	pthread_mutex_unlock(&map->lock);
@@ -181,15 +194,15 @@ static size_t find_in_chain(struct rmap *map, struct file_page page, int64_t bas
 			    struct rmap_entry *out, size_t max)
 {
 	size_t found = 0;
+	uint64_t key = rmap_hash_key(page.file, base);
 	unsigned index;
 
-	for (uint32_t node = *rmap_pool_chain(&map->span_pool, span_key(page.file, base));
-	     node != RMAP_NONE; node = span_at(map, node)->link.next) {
-		const struct rmap_span *span = span_at(map, node);
+	for (uint32_t node = rmap_hash_chain(map, key); node != RMAP_NONE;
+	     node = rmap_span_at(map, node)->chain_next) {
+		const struct rmap_span *span = rmap_span_at(map, node);
 
 		/* Two keys can meet in one chain: only spans of this key count here. */
-		if (span_key(span->file, span->base) != span_key(page.file, base) ||
-		    !span_maps(span, page, &index))
+		if (rmap_hash_key(span->file, span->base) != key || !span_maps(span, page, &index))
 			continue;
 		if (found < max)
 			out[found] = (struct rmap_entry){ span->table, (uint16_t)index };
@@ -216,8 +229,9 @@ unsigned rmap_page_count(struct rmap *map, uint32_t table)
 	unsigned count = 0;
 
 	pthread_mutex_lock(&map->lock);
-	for (uint32_t node = map->spans[table]; node != RMAP_NONE; node = span_at(map, node)->next)
-		count += bits_count(span_at(map, node));
+	for (uint32_t node = map->spans[table]; node != RMAP_NONE;
+	     node = rmap_span_at(map, node)->next)
+		count += bits_count(rmap_span_at(map, node));
 	pthread_mutex_unlock(&map->lock);
 	return count;
 }
@@ -229,7 +243,7 @@ bool rmap_page_holds(struct rmap *map, struct file_page page, struct rmap_entry 
 
 	pthread_mutex_lock(&map->lock);
 	node = span_lookup(map, at.table, page.file, span_base(page, at));
-	holds = node != RMAP_NONE && bit_test(span_at(map, node), at.index);
+	holds = node != RMAP_NONE && bit_test(rmap_span_at(map, node), at.index);
 	pthread_mutex_unlock(&map->lock);
 	return holds;
 }

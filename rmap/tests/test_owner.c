@@ -115,6 +115,108 @@ static void test_find_is_bounded(void **state)
 	assert_int_equal(found[2].table, 77);
 }
 
+/* Table @to points at what @from points at, and at nothing else. */
+static void require_copy(struct rmap *map, uint32_t from, uint32_t to)
+{
+	for (uint32_t child = 0; child < TABLES; child++)
+		for (uint16_t i = 0; i < RMAP_ENTRIES; i++)
+			assert_int_equal(rmap_owner_holds(map, child, entry_of(from, i)),
+					 rmap_owner_holds(map, child, entry_of(to, i)));
+}
+
+static void test_copy(void **state)
+{
+	/* Both ends of the table, of a word of bits, and a child with two entries. */
+	const uint16_t at[] = {0, 1, 31, 32, 63, 64, 300, 511};
+	const unsigned count = sizeof(at) / sizeof(*at);
+	struct rmap *map = *state;
+	struct rmap_entry found[4];
+
+	for (uint16_t i = 0; i < count; i++)
+		assert_true(rmap_owner_add(map, 10u + i / 2, entry_of(1, at[i])));
+	assert_true(rmap_owner_copy(map, 1, 2));
+	require_copy(map, 1, 2);
+	for (uint16_t i = 0; i < count; i += 2) {
+		unsigned from_copy = 0;
+
+		assert_int_equal(rmap_owner_find(map, 10u + i / 2, found, 4), 4);
+		for (unsigned n = 0; n < 4; n++)
+			from_copy += found[n].table == 2;
+		assert_int_equal(from_copy, 2);
+	}
+	assert_true(rmap_owner_copy(map, 2, 3));
+	require_copy(map, 1, 3);
+	assert_int_equal(owners(map, 10), 6);
+}
+
+/* What is done to a copy is not done to the original, and the other way round. */
+static void test_copies_go_their_ways(void **state)
+{
+	struct rmap *map = *state;
+
+	for (uint16_t i = 0; i < 40; i++)
+		assert_true(rmap_owner_add(map, 10u + i % 4, entry_of(1, i)));
+	assert_true(rmap_owner_copy(map, 1, 2));
+	rmap_owner_move(map, 20, entry_of(2, 0));
+	assert_true(rmap_owner_remove(map, entry_of(2, 1)));
+	assert_true(rmap_owner_remove(map, entry_of(1, 2)));
+	assert_true(rmap_owner_add(map, 21, entry_of(1, 400)));
+	assert_true(rmap_owner_holds(map, 10, entry_of(1, 0)));
+	assert_true(rmap_owner_holds(map, 11, entry_of(1, 1)));
+	assert_true(rmap_owner_holds(map, 12, entry_of(2, 2)));
+	assert_false(rmap_owner_holds(map, 21, entry_of(2, 400)));
+	assert_int_equal(owners(map, 10), 19);
+	assert_int_equal(owners(map, 11), 19);
+	assert_int_equal(owners(map, 12), 19);
+	assert_int_equal(owners(map, 13), 20);
+	assert_int_equal(owners(map, 20), 1);
+}
+
+static void test_clear(void **state)
+{
+	struct rmap *map = *state;
+
+	rmap_owner_clear(map, 1);
+	for (uint16_t i = 0; i < RMAP_ENTRIES; i += 5)
+		assert_true(rmap_owner_add(map, 3, entry_of(1, i)));
+	assert_true(rmap_owner_add(map, 1, entry_of(5, 0)));
+	assert_true(rmap_owner_copy(map, 1, 2));
+	rmap_owner_clear(map, 1);
+	assert_int_equal(owners(map, 3), (RMAP_ENTRIES + 4) / 5);
+	assert_false(rmap_owner_holds(map, 3, entry_of(1, 5)));
+	assert_true(rmap_owner_holds(map, 3, entry_of(2, 5)));
+	/* What points at the cleared table still does. */
+	assert_true(rmap_owner_holds(map, 1, entry_of(5, 0)));
+	rmap_owner_clear(map, 2);
+	assert_int_equal(owners(map, 3), 0);
+	assert_true(rmap_owner_copy(map, 2, 1));
+	assert_true(rmap_owner_add(map, 3, entry_of(1, 5)));
+	assert_int_equal(owners(map, 3), 1);
+}
+
+/* What a table that is gone, or has no child any more, occupied is there for others. */
+static void test_memory_is_used_again(void **state)
+{
+	struct rmap *map = *state;
+	size_t bytes;
+
+	for (uint16_t i = 0; i < RMAP_ENTRIES; i++)
+		assert_true(rmap_owner_add(map, 3, entry_of(1, i)));
+	assert_true(rmap_owner_copy(map, 1, 2));
+	bytes = rmap_bytes(map);
+	for (unsigned round = 0; round < 1000; round++) {
+		rmap_owner_clear(map, 2);
+		assert_true(rmap_owner_copy(map, 1, 2));
+		rmap_owner_clear(map, 2);
+		for (uint16_t i = 0; i < RMAP_ENTRIES; i += 32)
+			assert_true(rmap_owner_add(map, 3, entry_of(2, i)));
+		for (uint16_t i = 0; i < RMAP_ENTRIES; i += 32)
+			assert_true(rmap_owner_remove(map, entry_of(2, i)));
+		assert_true(rmap_owner_copy(map, 1, 2));
+	}
+	assert_int_equal(rmap_bytes(map), bytes);
+}
+
 /* Owners and pages of one table are apart. */
 static void test_owners_and_pages_are_apart(void **state)
 {
@@ -145,6 +247,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_move, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_F16_many_owners, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_find_is_bounded, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_copy, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_copies_go_their_ways, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_clear, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_memory_is_used_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_owners_and_pages_are_apart, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bytes_grow, setup, teardown),
 	};

@@ -113,6 +113,24 @@ static void step_owner(struct rmap *map)
 	}
 }
 
+static void step_owner_clear(struct rmap *map, uint32_t table)
+{
+	memset(child[table], 0xff, sizeof(child[table]));
+	rmap_owner_clear(map, table);
+}
+
+static void step_owner_copy(struct rmap *map)
+{
+	uint32_t from = below(TABLES);
+	uint32_t to = below(TABLES);
+
+	if (from == to)
+		return;
+	step_owner_clear(map, to);
+	memcpy(child[to], child[from], sizeof(child[to]));
+	assert_true(rmap_owner_copy(map, from, to));
+}
+
 /* What the map finds are entries that map the page, each once, and as many as the model has. */
 static void check_page(struct rmap *map, struct file_page page)
 {
@@ -171,7 +189,7 @@ static void check_owners(struct rmap *map, uint32_t table)
 
 static void step(struct rmap *map)
 {
-	switch (below(8)) {
+	switch (below(10)) {
 	case 0:
 	case 1:
 		step_add(map);
@@ -187,6 +205,12 @@ static void step(struct rmap *map)
 	case 5:
 		if (!below(8))
 			step_copy(map);
+		break;
+	case 6:
+		if (!below(16))
+			step_owner_clear(map, below(TABLES));
+		else if (!below(8))
+			step_owner_copy(map);
 		break;
 	default:
 		step_owner(map);

@@ -6,6 +6,7 @@
 #ifndef VMM_BENCH_H
 #define VMM_BENCH_H
 
+#include <jansson.h>
 #include <stdint.h>
 
 #include "ept/ept.h"
@@ -13,9 +14,13 @@
 #include "fleet.h"
 #include "gate.h"
 
+enum bench_kind { BENCH_FLEET, BENCH_ENGINE };
+
 enum bench_series_name { BENCH_SHARED, BENCH_PRIVATE, BENCH_VM_PER_GUEST, BENCH_SERIES };
 
 struct bench_options {
+	enum bench_kind kind;
+	bool fleet_only; /* options were given that BENCH_ENGINE has no use for */
 	uint64_t guests;
 	uint64_t size;
 	const char *file;   /* NULL: made up, of @size bytes */
@@ -50,13 +55,14 @@ struct bench_series {
 	bool digest_ok;
 };
 
-/* A write fault's time by where it goes, in microseconds. */
+/* A write fault's time by where it goes, in microseconds, and the gate's part in it. */
 struct bench_write_fault {
 	uint64_t count;
 	double total;
 	double trap;
 	double engine;
 	double edit;
+	double gate_runs; /* of its vCPU's gate: one, whatever is to be stored */
 };
 
 struct bench_result {
@@ -82,6 +88,8 @@ bool bench_digests_ok(const struct bench_result *result);
 void bench_print(const struct bench_result *result);
 bool bench_write_json(const struct bench_result *result, const struct bench_options *options,
 		      struct error *error);
+/* Writes @object where the options ask for it, and frees it. */
+bool bench_write_object(json_t *object, const struct bench_options *options, struct error *error);
 bool bench_write_points(const struct bench_result *result, const char *path,
 			struct error *error);
 

@@ -418,6 +418,8 @@ static void add_writes(struct bench_write_fault *sum, const struct guest *guest)
 	sum->total += total;
 	sum->engine += engine;
 	sum->edit += edit;
+	sum->gate_runs +=
+		(double)(end->write_faults.gate_runs - begin->write_faults.gate_runs);
 	sum->trap += total - engine - edit;
 }
 
@@ -428,6 +430,7 @@ static void average_writes(struct bench_write_fault *sum)
 	sum->total /= count;
 	sum->engine /= count;
 	sum->edit /= count;
+	sum->gate_runs /= count;
 	sum->trap /= count;
 }
 
@@ -438,6 +441,7 @@ static void subtract_writes(struct bench_write_fault *many, const struct bench_w
 	many->total -= first->total;
 	many->engine -= first->engine;
 	many->edit -= first->edit;
+	many->gate_runs -= first->gate_runs;
 	many->trap -= first->trap;
 }
 

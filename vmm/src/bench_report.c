@@ -223,9 +223,9 @@ static json_t *series_json(const struct bench_series *series)
 
 static json_t *write_fault_json(const struct bench_write_fault *fault)
 {
-	return json_pack("{s:o, s:f, s:f, s:f, s:f}", "count", integer(fault->count), "total",
-			 fault->total, "trap", fault->trap, "engine", fault->engine, "edit",
-			 fault->edit);
+	return json_pack("{s:o, s:f, s:f, s:f, s:f, s:f}", "count", integer(fault->count),
+			 "total", fault->total, "trap", fault->trap, "engine", fault->engine,
+			 "edit", fault->edit, "gate_runs", fault->gate_runs);
 }
 
 static json_t *result_json(const struct bench_result *result)
@@ -250,10 +250,8 @@ static json_t *result_json(const struct bench_result *result)
 	return object;
 }
 
-bool bench_write_json(const struct bench_result *result, const struct bench_options *options,
-		      struct error *error)
+bool bench_write_object(json_t *object, const struct bench_options *options, struct error *error)
 {
-	json_t *object = result_json(result);
 	bool written = !options->output ||
 		       json_dump_file(object, options->output, JSON_INDENT(2)) == 0;
 
@@ -264,6 +262,12 @@ bool bench_write_json(const struct bench_result *result, const struct bench_opti
 		report_json(json_incref(object));
 	json_decref(object);
 	return written;
+}
+
+bool bench_write_json(const struct bench_result *result, const struct bench_options *options,
+		      struct error *error)
+{
+	return bench_write_object(result_json(result), options, error);
 }
 
 /* ---- for the plot ---- */

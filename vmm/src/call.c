@@ -48,8 +48,11 @@ static bool fill_in(struct guest *guest, struct gpa gpa)
 	       fleet_commit(guest->fleet, NULL, &guest->seat->change, &error);
 }
 
-/* Copies guest memory through the guest's own tables, so it gets what the guest would read. */
-static bool read_memory(struct guest *guest, struct gpa gpa, void *to, uint64_t bytes)
+/*
+ * Copies guest memory through the guest's own tables, so it gets what the guest would read. With the
+ * fleet's memory lock, for an operator may take the memory away at any time.
+ */
+static bool copy_memory(struct guest *guest, struct gpa gpa, void *to, uint64_t bytes)
 {
 	unsigned char *at = to;
 
@@ -74,6 +77,16 @@ static bool read_memory(struct guest *guest, struct gpa gpa, void *to, uint64_t 
 		bytes -= part;
 	}
 	return true;
+}
+
+static bool read_memory(struct guest *guest, struct gpa gpa, void *to, uint64_t bytes)
+{
+	bool copied;
+
+	pthread_rwlock_rdlock(&guest->fleet->memory_lock);
+	copied = copy_memory(guest, gpa, to, bytes);
+	pthread_rwlock_unlock(&guest->fleet->memory_lock);
+	return copied;
 }
 
 /* Guests' text goes to stderr: results are what stdout is for. Control characters become dots. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "bench.h"
+#include "bench_engine.h"
 #include "cli.h"
 #include "options.h"
 
@@ -68,8 +69,13 @@ static bool set_option(struct bench_options *options, int key, char *text, struc
 
 static void set_argument(struct argp_state *state, const char *text)
 {
-	if (strcmp(text, "fleet") != 0)
-		argp_error(state, "no benchmark named \"%s\"; there is \"fleet\"", text);
+	struct bench_options *options = state->input;
+
+	if (strcmp(text, "engine") == 0)
+		options->kind = BENCH_ENGINE;
+	else if (strcmp(text, "fleet") != 0)
+		argp_error(state, "no benchmark named \"%s\"; there are \"fleet\" and \"engine\"",
+			   text);
 }
 
 static error_t parse(int key, char *text, struct argp_state *state)
@@ -82,16 +88,19 @@ static error_t parse(int key, char *text, struct argp_state *state)
 	case KEY_SIZE:
 	case KEY_ENGINE:
 	case KEY_ENTRIES:
+		options->fleet_only = true;
 		if (!set_option(options, key, text, &error))
 			argp_error(state, "%s", error.text);
 		break;
 	case KEY_FILE:
+		options->fleet_only = true;
 		options->file = text;
 		break;
 	case KEY_OUTPUT:
 		options->output = text;
 		break;
 	case KEY_POINTS:
+		options->fleet_only = true;
 		options->points = text;
 		break;
 	case KEY_JSON:
@@ -103,8 +112,12 @@ static error_t parse(int key, char *text, struct argp_state *state)
 	case ARGP_KEY_ARG:
 		set_argument(state, text);
 		break;
+	case ARGP_KEY_SUCCESS:
+		if (options->kind == BENCH_ENGINE && options->fleet_only)
+			argp_error(state, "\"engine\" knows --json and --output only");
+		break;
 	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "which benchmark? There is \"fleet\"");
+		argp_error(state, "which benchmark? There are \"fleet\" and \"engine\"");
 		break;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -121,27 +134,47 @@ static bool report(const struct bench_result *result, const struct bench_options
 	       (!options->points || bench_write_points(result, options->points, error));
 }
 
-int cli_bench(int argc, char **argv)
+static int run_fleet(const struct bench_options *options)
 {
-	const struct argp argp = {
-		.options = option_table,
-		.parser = parse,
-		.args_doc = "fleet",
-		.doc = "Runs the same guests with shared tables, with private tables and as one KVM VM "
-		       "each, and says what each took.\v"
-		       "Exit status: 0, 1 if guests saw wrong contents, 2 for wrong usage or input, "
-		       "5 if this host cannot run a fleet.",
-	};
-	struct bench_options options = { .guests = 64, .size = UINT64_C(64) << 20 };
 	struct bench_result result;
 	struct error error;
 	int status = EXIT_DONE;
 
-	argp_parse(&argp, argc, argv, 0, NULL, &options);
-	if (!bench_fleet(&options, &result, &error) || !report(&result, &options, &error))
+	if (!bench_fleet(options, &result, &error) || !report(&result, options, &error))
 		status = error_print(&error);
 	else if (!bench_digests_ok(&result))
 		status = EXIT_FAILED;
 	bench_free(&result);
 	return status;
+}
+
+static int run_engine(const struct bench_options *options)
+{
+	struct bench_engine_result result;
+	struct error error;
+
+	if (!bench_engine(&result, &error))
+		return error_print(&error);
+	if (!options->json)
+		bench_engine_print(&result);
+	return bench_engine_write_json(&result, options, &error) ? EXIT_DONE : error_print(&error);
+}
+
+int cli_bench(int argc, char **argv)
+{
+	const struct argp argp = {
+		.options = option_table,
+		.parser = parse,
+		.args_doc = "fleet|engine",
+		.doc = "fleet: runs the same guests with shared tables, with private tables and as one KVM VM "
+		       "each, and says what each took.\n"
+		       "engine: times the operations on tables alone, in plain memory and one thread, without "
+		       "KVM; of the options only --json and --output are for it.\v"
+		       "Exit status: 0, 1 if guests saw wrong contents, 2 for wrong usage or input, "
+		       "5 if this host cannot run a fleet.",
+	};
+	struct bench_options options = { .guests = 64, .size = UINT64_C(64) << 20 };
+
+	argp_parse(&argp, argc, argv, 0, NULL, &options);
+	return options.kind == BENCH_ENGINE ? run_engine(&options) : run_fleet(&options);
 }

@@ -2,14 +2,18 @@
 /* s2vm run: guests from one memory file, to their end. */
 #include <argp.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli.h"
+#include "control.h"
+#include "findings.h"
 #include "fleet.h"
 #include "options.h"
 #include "progress.h"
 #include "report.h"
+#include "tracer.h"
 
 struct run_options {
 	uint64_t guests;
@@ -22,9 +26,18 @@ struct run_options {
 	enum engine engine;
 	enum fleet_entries entries;
 	bool sharing;
+	unsigned share_levels;
+	uint64_t share_threshold;
+	uint64_t share_from;
+	uint64_t share_until;
+	const char *trace;
+	bool check;
 	bool json;
 	struct report_options report;
 };
+
+/* Tables above are roots, which only clones share. */
+#define SHARE_TOP (EPT_ROOT_LEVEL - 1)
 
 enum option_key {
 	KEY_GUESTS = 'n',
@@ -37,6 +50,11 @@ enum option_key {
 	KEY_ENGINE,
 	KEY_ENTRIES,
 	KEY_SHARING,
+	KEY_SHARE_LEVELS,
+	KEY_SHARE_THRESHOLD,
+	KEY_SHARE_EVENTS,
+	KEY_TRACE,
+	KEY_CHECK,
 	KEY_ARG,
 	KEY_JSON,
 	KEY_NO_HEADERS,
@@ -54,8 +72,18 @@ static const struct argp_option option_table[] = {
 	  "How large the table entries for the file are (auto: as its pages)", 0 },
 	{ "engine", KEY_ENGINE, "auto|direct|svm|vmx", 0, "How guests are run (auto)", 0 },
 	{ "sharing", KEY_SHARING, "on|off", 0, "Whether guests share tables (on)", 0 },
+	{ "share-levels", KEY_SHARE_LEVELS, "LIST", 0,
+	  "Levels of tables to share: all, none, or some of pt,pd,pdpt, and then guests are no clones (all)",
+	  0 },
+	{ "share-threshold", KEY_SHARE_THRESHOLD, "N", 0,
+	  "Share only if a guest needs more tables than this (0)", 0 },
+	{ "share-events", KEY_SHARE_EVENTS, "FROM-UNTIL", 0,
+	  "Share only these times that a table is to be shared, to find one that does harm (0-)",
+	  0 },
 	{ "arg", KEY_ARG, "N", 0, "A number that each guest is given (0)", 0 },
 	{ "timeout", KEY_TIMEOUT, "SECONDS", 0, "End guests that run longer (no limit)", 0 },
+	{ "trace", KEY_TRACE, "FILE", 0, "Write what happens to tables to FILE, for s2vm trace", 0 },
+	{ "check", KEY_CHECK, NULL, 0, "Look for violations of invariants at the end", 0 },
 	{ "json", KEY_JSON, NULL, 0, "Print one JSON object", 0 },
 	{ "no-headers", KEY_NO_HEADERS, NULL, 0, "Leave out the headings", 0 },
 	{ "quiet", KEY_QUIET, NULL, 0, "Print the summary only, and no text of guests", 0 },
@@ -109,6 +137,15 @@ static bool set_option(struct run_options *options, int key, const char *text,
 		return set_entries(options, text, error);
 	case KEY_SHARING:
 		return option_switch(text, "--sharing", &options->sharing, error);
+	case KEY_SHARE_LEVELS:
+		return option_levels(text, "--share-levels", SHARE_TOP, &options->share_levels,
+				     error);
+	case KEY_SHARE_THRESHOLD:
+		return option_number(text, "--share-threshold", 0, UINT32_MAX,
+				     &options->share_threshold, error);
+	case KEY_SHARE_EVENTS:
+		return option_range(text, "--share-events", &options->share_from,
+				    &options->share_until, error);
 	default:
 		return true;
 	}
@@ -125,6 +162,12 @@ static error_t parse(int key, char *text, struct argp_state *state)
 		break;
 	case KEY_PROGRAM:
 		options->program = text;
+		break;
+	case KEY_TRACE:
+		options->trace = text;
+		break;
+	case KEY_CHECK:
+		options->check = true;
 		break;
 	case KEY_JSON:
 		options->json = true;
@@ -150,6 +193,9 @@ static error_t parse(int key, char *text, struct argp_state *state)
 	case KEY_ENGINE:
 	case KEY_ENTRIES:
 	case KEY_SHARING:
+	case KEY_SHARE_LEVELS:
+	case KEY_SHARE_THRESHOLD:
+	case KEY_SHARE_EVENTS:
 		if (!set_option(options, key, text, &error))
 			argp_error(state, "%s", error.text);
 		break;
@@ -212,10 +258,10 @@ static int status_of(const struct fleet *fleet)
 	return status;
 }
 
-static int run_fleet(const struct run_options *options, const struct memfile *file,
-		     const struct program *program)
+static struct fleet_config config_of(const struct run_options *options, const struct memfile *file,
+				     const struct program *program)
 {
-	struct fleet_config config = {
+	return (struct fleet_config){
 		.engine = options->engine,
 		.guests = (unsigned)options->guests,
 		.file = file,
@@ -224,7 +270,52 @@ static int run_fleet(const struct run_options *options, const struct memfile *fi
 		.program = program,
 		.sharing = options->sharing,
 		.quiet = options->report.quiet,
+		.private_levels = EPT_SHARE_ALL & ~options->share_levels,
+		.share_threshold = (unsigned)options->share_threshold,
+		.share_from = options->share_from,
+		.share_until = options->share_until,
+		.trace_capacity = options->trace ? TRACER_CAPACITY : 0,
 	};
+}
+
+/* What the guests did, and what the checker finds now that they have ended. */
+static int report(struct fleet *fleet, const struct run_options *options, uint64_t elapsed_ns)
+{
+	struct findings findings = { 0 };
+	int status = status_of(fleet);
+
+	if (options->check)
+		findings_take(&findings, fleet);
+	if (options->json)
+		report_run_json(fleet, elapsed_ns, options->check ? &findings : NULL);
+	else
+		report_run(fleet, elapsed_ns, &options->report);
+	if (options->check && !options->json)
+		findings_print(&findings, "check: ");
+	report_failures(fleet);
+	findings_free(&findings);
+	return findings.violations ? EXIT_INVARIANT : status;
+}
+
+/* Runs the guests, while others may ask for things. */
+static int run_and_report(struct fleet *fleet, const struct run_options *options, uint64_t begin)
+{
+	struct control *control = NULL;
+	struct error error;
+	bool launched;
+
+	if (!control_start(&control, fleet, &error))
+		fprintf(stderr, "s2vm: this fleet cannot be checked while it runs: %s\n", error.text);
+	launched = run_all(fleet, options, &error);
+	if (control)
+		control_stop(control);
+	return launched ? report(fleet, options, now_ns() - begin) : error_print(&error);
+}
+
+static int run_fleet(const struct run_options *options, const struct memfile *file,
+		     const struct program *program, struct tracer **tracer)
+{
+	struct fleet_config config = config_of(options, file, program);
 	uint64_t begin = now_ns();
 	struct fleet *fleet;
 	struct error error;
@@ -233,17 +324,31 @@ static int run_fleet(const struct run_options *options, const struct memfile *fi
 	if (!fleet_create(&fleet, &config, &error))
 		return error_print(&error);
 	catch_interrupts();
-	if (run_all(fleet, options, &error)) {
-		if (options->json)
-			report_run_json(fleet, now_ns() - begin);
-		else
-			report_run(fleet, now_ns() - begin, &options->report);
-		report_failures(fleet);
-		status = status_of(fleet);
-	} else {
+	if (*tracer && !tracer_start(*tracer, fleet->ept, &error))
 		status = error_print(&error);
-	}
+	else
+		status = run_and_report(fleet, options, begin);
+	if (*tracer && !tracer_close(*tracer, &error))
+		status = error_print(&error);
+	*tracer = NULL;
 	fleet_destroy(fleet);
+	return status;
+}
+
+/* The same with a trace, if one is wanted. */
+static int run_traced(const struct run_options *options, const struct memfile *file,
+		      const struct program *program)
+{
+	const char *const others[] = { file->name, program->image.name, NULL };
+	struct tracer *tracer = NULL;
+	struct error error;
+	int status;
+
+	if (options->trace && !tracer_open(&tracer, options->trace, others, &error))
+		return error_print(&error);
+	status = run_fleet(options, file, program, &tracer);
+	if (tracer)
+		tracer_close(tracer, &error);
 	return status;
 }
 
@@ -254,9 +359,15 @@ int cli_run(int argc, char **argv)
 		.parser = parse,
 		.doc = "Runs guests from one memory file to their end.\v"
 		       "Exit status: 0 if every guest ended well, 2 for wrong usage or input, "
-		       "5 if this host cannot run a fleet, 6 if a guest ended badly.",
+		       "5 if this host cannot run a fleet, 6 if a guest ended badly, 7 if --check "
+		       "finds a violation.",
 	};
-	struct run_options options = { .guests = 1, .sharing = true, .report.headers = true };
+	struct run_options options = {
+		.guests = 1,
+		.sharing = true,
+		.share_levels = EPT_SHARE_ALL,
+		.report.headers = true,
+	};
 	struct memfile file;
 	struct program program;
 	struct error error;
@@ -270,7 +381,7 @@ int cli_run(int argc, char **argv)
 		memfile_close(&file);
 		return error_print(&error);
 	}
-	status = run_fleet(&options, &file, &program);
+	status = run_traced(&options, &file, &program);
 	program_unload(&program);
 	memfile_close(&file);
 	return status;

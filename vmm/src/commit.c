@@ -4,7 +4,9 @@
  * finished and what it replaced is free. Entries that were present are stored by a gate, because KVM
  * tracks a vCPU's stores and not the VMM's.
  */
+#include <errno.h>
 #include <stdatomic.h>
+#include <string.h>
 
 #include "fleet.h"
 
@@ -16,64 +18,46 @@ static void store_plain(const struct fleet *fleet, const struct ept_edit *edit)
 	atomic_store_explicit(entry, edit->value, memory_order_release);
 }
 
-static bool store_by_gate(struct fleet *fleet, struct gate_vcpu *vcpu, const struct ept_edit *edits,
-			  size_t count, struct error *error)
+/* In one run of a gate, or of as many as they need: of the seat's, with its root, or the service's. */
+static bool store_by_gate(struct fleet *fleet, struct seat *seat, const struct ept_edit *edits,
+			  size_t count, const struct fpa *root, struct error *error)
 {
 	bool stored;
 
-	if (vcpu)
-		return gate_commit(vcpu, edits, count, NULL, error);
+	if (seat)
+		return gate_commit(&seat->vcpu, edits, count, root, error);
 	pthread_mutex_lock(&fleet->service_lock);
 	stored = gate_commit(&fleet->service, edits, count, NULL, error);
 	pthread_mutex_unlock(&fleet->service_lock);
 	return stored;
 }
 
-/* Edits in their order: runs of those that a gate must make, and the others one by one. */
-static bool store_edits(struct fleet *fleet, struct gate_vcpu *vcpu,
-			const struct ept_change *change, struct error *error)
+/*
+ * Edits in their order. Those before the first that a gate must make the VMM stores itself, as those
+ * behind the last; a gate makes all between them, so that it runs once. @root, which is NULL unless
+ * the seat's vCPU is to forget its translations, goes with them.
+ */
+static bool store_edits(struct fleet *fleet, struct seat *seat, const struct ept_change *change,
+			const struct fpa *root, struct error *error)
 {
 	const struct ept_edit *edits = ept_change_edits(change);
-	size_t count = change->edits.count;
-	size_t at = 0;
+	size_t end = change->edits.count;
+	size_t first = 0;
+	size_t last = end;
 
-	while (at < count) {
-		size_t first = at;
-
-		while (at < count && edits[at].by == EPT_EDIT_GATE)
-			at++;
-		if (at > first &&
-		    !store_by_gate(fleet, vcpu, &edits[first], at - first, error))
-			return false;
-		while (at < count && edits[at].by == EPT_EDIT_PLAIN)
-			store_plain(fleet, &edits[at++]);
-	}
+	while (first < end && edits[first].by == EPT_EDIT_PLAIN)
+		store_plain(fleet, &edits[first++]);
+	while (last > first && edits[last - 1].by == EPT_EDIT_PLAIN)
+		last--;
+	if ((last > first || root) &&
+	    !store_by_gate(fleet, seat, &edits[first], last - first, root, error))
+		return false;
+	while (last < end)
+		store_plain(fleet, &edits[last++]);
 	return true;
 }
 
-/* Whether edits are all in one run that a gate makes, so that the root can go with them. */
-static bool all_by_gate(const struct ept_change *change)
-{
-	const struct ept_edit *edits = ept_change_edits(change);
-
-	for (size_t at = 0; at < change->edits.count; at++)
-		if (edits[at].by != EPT_EDIT_GATE)
-			return false;
-	return true;
-}
-
-/* The same for a vCPU that then forgets its translations and has @root: all in one run, if it can be. */
-static bool store_edits_and_root(struct fleet *fleet, struct gate_vcpu *vcpu,
-				 const struct ept_change *change, const struct fpa *root,
-				 struct error *error)
-{
-	if (all_by_gate(change))
-		return gate_commit(vcpu, ept_change_edits(change), change->edits.count, root,
-				   error);
-	return store_edits(fleet, vcpu, change, error) && gate_commit(vcpu, NULL, 0, root, error);
-}
-
-/* Whether the change wants the vCPU that commits it to forget its translations. */
+/* Whether vCPUs of the change's space are to forget their translations: it names no other space. */
 static bool wants_flush(const struct ept_change *change)
 {
 	const struct ept_invalidation *items = ept_change_invalidations(change);
@@ -84,27 +68,65 @@ static bool wants_flush(const struct ept_change *change)
 	return false;
 }
 
-/*
- * A space's only vCPU forgets its translations in its gate, as it commits; the others' spaces that
- * change here, templates, have none that runs.
- */
-static void invalidate_pages(struct fleet *fleet, const struct ept_change *change)
+static bool invalidate_pages(struct fleet *fleet, const struct ept_change *change,
+			     struct error *error)
 {
 	const struct ept_invalidation *items = ept_change_invalidations(change);
 
 	for (size_t at = 0; at < change->invalidations.count; at++)
-		if (items[at].kind == EPT_INVALIDATE_PAGES)
-			memory_drop(&fleet->memory, items[at].start, items[at].bytes);
-		else if (items[at].kind == EPT_INVALIDATE_DISCARD)
+		if (items[at].kind == EPT_INVALIDATE_DISCARD)
 			memory_discard(&fleet->memory, items[at].start, items[at].bytes);
+		else if (items[at].kind == EPT_INVALIDATE_PAGES &&
+			 !memory_drop(&fleet->memory, items[at].start, items[at].bytes))
+			return error_set(error, EXIT_FAILED,
+					 "the host does not take pages away from KVM: %s; is the memory locked?",
+					 strerror(errno));
+	return true;
 }
 
-static bool commit_step(struct fleet *fleet, struct gate_vcpu *vcpu, struct ept_change *change,
-			struct error *error)
+/*
+ * Stores or invalidations failed, and the VM is of no use any more. An operation only has to let go of its
+ * locks; tables that were not scrubbed are lost, for nobody may have them.
+ */
+static void give_up(struct ept_change *change)
+{
+	if (change->sweep.kind)
+		ept_change_cancel(change);
+	while (change->space && ept_change_finish(change) == EPT_MORE)
+		;
+}
+
+void fleet_recall(struct fleet *fleet, const struct ept_space *space, struct fpa root)
+{
+	for (unsigned i = 0; i < fleet->seat_count; i++)
+		seat_recall(&fleet->seats[i], space, root);
+}
+
+/*
+ * Stores, and then no vCPU of the space goes on with what it has cached. That of @seat, which is the
+ * space's only one, passes its gate in the run that stores; otherwise all are called out.
+ */
+static bool store_and_flush(struct fleet *fleet, struct seat *seat,
+			    const struct ept_change *change, struct error *error)
 {
 	struct fpa root;
-	bool stored;
 
+	if (!wants_flush(change))
+		return store_edits(fleet, seat, change, NULL, error);
+	root = ept_space_root(change->space);
+	if (seat) {
+		seat_passes(seat, root);
+		return store_edits(fleet, seat, change, &root, error);
+	}
+	if (!store_edits(fleet, NULL, change, NULL, error))
+		return false;
+	fleet_recall(fleet, change->space, root);
+	return true;
+}
+
+static bool commit_step(struct fleet *fleet, struct seat *seat, struct ept_change *change,
+			struct error *error)
+{
 	if (change->has_copy &&
 	    !memory_read(&fleet->memory, change->copy.from,
 			 memory_at(&fleet->memory, change->copy.to), EPT_PAGE_BYTES)) {
@@ -112,32 +134,23 @@ static bool commit_step(struct fleet *fleet, struct gate_vcpu *vcpu, struct ept_
 		return error_set(error, EXIT_INPUT, "%s was cut off while guests used it",
 				 fleet->config.file->name);
 	}
-	if (vcpu && wants_flush(change)) {
-		root = ept_space_root(change->space);
-		stored = store_edits_and_root(fleet, vcpu, change, &root, error);
-	} else {
-		stored = store_edits(fleet, vcpu, change, error);
-	}
-	if (!stored) {
-		/*
-		 * The VM is of no use any more. An operation only has to let go of its locks; tables
-		 * that were not scrubbed are lost, for nobody may have them.
-		 */
-		while (change->space && ept_change_finish(change) == EPT_MORE)
-			;
-		return false;
-	}
-	invalidate_pages(fleet, change);
-	return true;
+	if (store_and_flush(fleet, seat, change, error) &&
+	    invalidate_pages(fleet, change, error))
+		return true;
+	give_up(change);
+	return false;
 }
 
-bool fleet_commit(struct fleet *fleet, struct gate_vcpu *vcpu, struct ept_change *change,
+bool fleet_commit(struct fleet *fleet, struct seat *seat, struct ept_change *change,
 		  struct error *error)
 {
 	enum ept_status status;
 
+	/* Another change came first, which the vCPU is yet to be told of: it does that before it goes on. */
+	if (seat && seat_must_pass(seat))
+		seat = NULL;
 	do {
-		if (!commit_step(fleet, vcpu, change, error))
+		if (!commit_step(fleet, seat, change, error))
 			return false;
 		status = ept_change_finish(change);
 	} while (status == EPT_MORE);

@@ -4,7 +4,7 @@
  * the guest's tables do not grant. The engine decides what is to change, the change is done through
  * the same vCPU's gate, and the guest tries again.
  */
-#include "fleet.h"
+#include "ops.h"
 
 /* A fault that changes nothing this often in a row is one that KVM does not see the end of. */
 #define IDLE_FAULTS 1000
@@ -21,14 +21,42 @@ static const char *access_name(unsigned access)
 	}
 }
 
-/* The engine's answer, after a second try if there was something to give back to its pools. */
+/* The guest is about to write to a watched page: true if it may, now that who watches was told. */
+static bool tell_watcher(struct guest *guest, const struct gate_exit *exit)
+{
+	struct fleet_write write = { .guest = guest, .gpa = exit->gpa };
+	struct ept_region region;
+
+	if (!ept_space_region(guest->space, exit->gpa, &region))
+		return true; /* Taken away meanwhile: the engine says so. */
+	write.page = region.first;
+	write.page.page += (exit->gpa.v - region.start.v) >> EPT_PAGE_SHIFT;
+	return fleet_tell_watcher(guest->fleet, &write);
+}
+
+/* Whether the engine may now give another answer than @status. */
+static bool try_again(struct guest *guest, const struct gate_exit *exit, enum ept_status status)
+{
+	switch (status) {
+	case EPT_NO_TABLE:
+	case EPT_NO_PAGE:
+		return fleet_scrub(guest->fleet);
+	case EPT_WATCHED:
+		return tell_watcher(guest, exit);
+	default:
+		return false;
+	}
+}
+
+/* The engine's answer, after all that can be done for a better one. */
 static enum ept_status ask_engine(struct guest *guest, const struct gate_exit *exit)
 {
 	struct ept_change *change = &guest->seat->change;
-	enum ept_status status = ept_space_fault(guest->space, exit->gpa, exit->access, change);
+	enum ept_status status;
 
-	while ((status == EPT_NO_TABLE || status == EPT_NO_PAGE) && fleet_scrub(guest->fleet))
+	do
 		status = ept_space_fault(guest->space, exit->gpa, exit->access, change);
+	while (try_again(guest, exit, status));
 	return status;
 }
 
@@ -41,6 +69,10 @@ static bool refuse(struct guest *guest, const struct gate_exit *exit, enum ept_s
 	case EPT_DENIED:
 		return guest_end(guest, GUEST_FAULT, "it tried to %s %#llx, which it may not",
 				 access_name(exit->access), (unsigned long long)exit->gpa.v);
+	case EPT_WATCHED:
+		return guest_end(guest, GUEST_FAULT,
+				 "it tried to write to %#llx, a page of %s that is watched",
+				 (unsigned long long)exit->gpa.v, guest->fleet->config.file->name);
 	default:
 		return guest_end(guest, GUEST_HOST_ERROR, "its access at %#llx could not be served: %s",
 				 (unsigned long long)exit->gpa.v, ept_status_text(status));
@@ -86,7 +118,7 @@ static void note_first_write(struct guest *guest)
 bool fault_serve(struct guest *guest, const struct gate_exit *exit)
 {
 	struct ept_change *change = &guest->seat->change;
-	uint64_t begin, decided;
+	uint64_t begin, decided, runs;
 	enum ept_status status;
 	struct error error;
 	bool idle;
@@ -96,15 +128,17 @@ bool fault_serve(struct guest *guest, const struct gate_exit *exit)
 	begin = now_ns();
 	status = ask_engine(guest, exit);
 	decided = now_ns();
+	runs = guest->seat->vcpu.runs;
 	if (status != EPT_OK)
 		return refuse(guest, exit, status);
 	idle = ept_change_is_empty(change);
-	if (!fleet_commit(guest->fleet, &guest->seat->vcpu, change, &error))
+	if (!fleet_commit(guest->fleet, guest->seat, change, &error))
 		return not_committed(guest, &error);
 	if (exit->access == EPT_WRITE && !idle) {
 		guest->write_faults.count++;
 		guest->write_faults.engine_ns += decided - begin;
 		guest->write_faults.edit_ns += now_ns() - decided;
+		guest->write_faults.gate_runs += guest->seat->vcpu.runs - runs;
 	}
 	return check_progress(guest, exit, idle);
 }

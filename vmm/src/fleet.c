@@ -1,32 +1,14 @@
 // SPDX-License-Identifier: MIT
 #include "fleet.h"
+#include "ept/trace.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
-
-/* What a seat's thread needs beside what it shares; a thousand of them must be affordable. */
-#define SEAT_STACK_BYTES (128u * 1024)
-
-/* Kicks a vCPU out of its guest. Its handler does nothing; KVM_RUN returns with EINTR. */
-#define KICK_SIGNAL SIGUSR1
-
-static void kick_handler(int signal)
-{
-	(void)signal;
-}
-
-static void install_kick(void)
-{
-	struct sigaction action = { .sa_handler = kick_handler };
-
-	sigaction(KICK_SIGNAL, &action, NULL);
-}
 
 /* Each seat takes a few file descriptors. */
 static void raise_file_limit(void)
@@ -64,11 +46,12 @@ static uint64_t tables_for_guest(const struct fleet_config *config)
 static uint64_t private_pages_for(const struct fleet_config *config)
 {
 	uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) / 4 * 3;
+	uint64_t spaces = config->guests + config->snapshots;
 	uint64_t each = config->program->image.pages;
 
 	if (config->mode == EPT_PRIVATE)
 		each += config->file->pages;
-	return each * config->guests < host ? each * config->guests : host;
+	return each * spaces < host ? each * spaces : host;
 }
 
 /* ---- memory and engine ---- */
@@ -96,7 +79,8 @@ static bool set_shadow_limit(const struct fleet *fleet, uint64_t tables, struct 
 static bool create_memory(struct fleet *fleet, struct error *error)
 {
 	const struct fleet_config *config = &fleet->config;
-	uint64_t tables = (config->guests + 1ul) * tables_for_guest(config);
+	uint64_t spaces = config->guests + 1ul + config->snapshots;
+	uint64_t tables = spaces * tables_for_guest(config);
 	uint64_t gate_pages = gate_memory_pages(config->guests + 1ul, tables * EPT_PAGE_BYTES);
 
 	if (!memory_create(&fleet->memory, &fleet->host, fleet->vm, gate_pages, tables,
@@ -117,13 +101,20 @@ static bool create_engine(struct fleet *fleet, struct error *error)
 			.pages_at = fleet->memory.pages.at,
 			.page_count = (uint32_t)(fleet->memory.pages.bytes / EPT_PAGE_BYTES),
 		},
-		.share_levels = EPT_SHARE_ALL,
+		.share_levels = EPT_SHARE_ALL & ~fleet->config.private_levels,
+		.share_threshold = fleet->config.share_threshold,
+		.share_from = fleet->config.share_from,
+		.share_until = fleet->config.share_until,
 	};
 
 	gate_root_entry(&fleet->gate, &config.root_entry_index, &config.root_entry);
 	fleet->ept = ept_create(&config);
 	if (!fleet->ept)
 		return error_set(error, EXIT_FAILED, "no memory for the engine's descriptors");
+	if (fleet->config.trace_capacity &&
+	    !ept_trace_start(fleet->ept, fleet->config.trace_capacity))
+		return error_set(error, EXIT_FAILED, "no memory to trace %u events",
+				 fleet->config.trace_capacity);
 	return true;
 }
 
@@ -136,6 +127,21 @@ static bool add_file(struct fleet *fleet, const struct memfile *file, int *numbe
 		return false;
 	*number = ept_file_add(fleet->ept, &description);
 	if (*number < 0)
+		return error_set(error, EXIT_INPUT, "too many memory files");
+	return true;
+}
+
+static bool add_spare(struct fleet *fleet, struct error *error)
+{
+	struct ept_file description = { .pages = fleet->config.spare_pages, .spare = true };
+
+	if (!description.pages)
+		return true;
+	if (!memory_add_spare(&fleet->memory, description.pages, error))
+		return false;
+	description.window = fleet->memory.spare.at;
+	fleet->spare_number = ept_file_add(fleet->ept, &description);
+	if (fleet->spare_number < 0)
 		return error_set(error, EXIT_INPUT, "too many memory files");
 	return true;
 }
@@ -165,7 +171,7 @@ static bool large_entries(const struct fleet_config *config)
 	return config->entries == ENTRIES_LARGE;
 }
 
-static struct ept_region file_region(const struct fleet *fleet)
+struct ept_region fleet_file_region(const struct fleet *fleet)
 {
 	const struct memfile *file = fleet->config.file;
 
@@ -182,7 +188,7 @@ static struct ept_region file_region(const struct fleet *fleet)
 static bool map_all(struct fleet *fleet, struct ept_space *space, struct error *error)
 {
 	const struct program *program = fleet->config.program;
-	struct ept_region region = file_region(fleet);
+	struct ept_region region = fleet_file_region(fleet);
 
 	if (!map_region(fleet, space, &region, error))
 		return false;
@@ -221,8 +227,10 @@ static bool make_plain_space(struct fleet *fleet, struct ept_space **space, stru
 
 	if (status != EPT_OK)
 		return engine_error(error, "make a space", status);
-	if (map_all(fleet, *space, error))
+	if (map_all(fleet, *space, error)) {
+		fleet->tables_needed = ept_space_tables(*space);
 		return true;
+	}
 	ept_space_destroy(*space);
 	return false;
 }
@@ -240,7 +248,7 @@ static bool freeze(struct fleet *fleet, struct ept_space *space, struct error *e
 static bool make_template(struct fleet *fleet, struct error *error)
 {
 	const struct program *program = fleet->config.program;
-	struct ept_region file = file_region(fleet);
+	struct ept_region file = fleet_file_region(fleet);
 
 	if (!make_plain_space(fleet, &fleet->template_space, error) ||
 	    !populate(fleet, fleet->template_space, file.start, file.bytes, error))
@@ -249,6 +257,7 @@ static bool make_template(struct fleet *fleet, struct error *error)
 		if (!populate(fleet, fleet->template_space, program->regions[i].start,
 			      program->regions[i].bytes, error))
 			return false;
+	fleet->launch_from = fleet->template_space;
 	return freeze(fleet, fleet->template_space, error);
 }
 
@@ -256,99 +265,21 @@ bool fleet_make_space(struct fleet *fleet, struct ept_space **space, struct erro
 {
 	enum ept_status status;
 
-	if (!fleet->template_space)
+	if (!fleet->launch_from)
 		return make_plain_space(fleet, space, error);
-	status = ept_space_clone(fleet->template_space, space, &fleet->change);
+	status = ept_space_clone(fleet->launch_from, space, &fleet->change);
 	if (status != EPT_OK)
 		return engine_error(error, "clone the template", status);
 	return fleet_commit(fleet, NULL, &fleet->change, error);
 }
 
-/* ---- seats ---- */
-
-static void guest_ended(struct fleet *fleet, struct seat *seat)
+/* A clone shares all of its parent's tables; who is to share some only finds them in the index. */
+static bool guests_are_clones(const struct fleet_config *config)
 {
-	pthread_mutex_lock(&fleet->lock);
-	seat->guest = NULL;
-	fleet->running--;
-	pthread_cond_broadcast(&fleet->ended);
-	pthread_mutex_unlock(&fleet->lock);
+	return config->sharing && !config->private_levels;
 }
 
-/* Waits for a guest; NULL when the fleet ends. */
-static struct guest *seat_wait(struct fleet *fleet, struct seat *seat)
-{
-	struct guest *guest;
-
-	pthread_mutex_lock(&fleet->lock);
-	while (!seat->guest && !seat->ending)
-		pthread_cond_wait(&seat->wake, &fleet->lock);
-	guest = seat->guest;
-	pthread_mutex_unlock(&fleet->lock);
-	return guest;
-}
-
-static void *seat_main(void *argument)
-{
-	struct seat *seat = argument;
-	struct guest *guest;
-
-	while ((guest = seat_wait(seat->fleet, seat))) {
-		guest_run(guest);
-		guest_ended(seat->fleet, seat);
-	}
-	return NULL;
-}
-
-static bool seat_start_thread(struct seat *seat, struct error *error)
-{
-	pthread_attr_t attributes;
-	int status;
-
-	pthread_attr_init(&attributes);
-	pthread_attr_setstacksize(&attributes, SEAT_STACK_BYTES);
-	status = pthread_create(&seat->thread, &attributes, seat_main, seat);
-	pthread_attr_destroy(&attributes);
-	if (status)
-		return error_set(error, EXIT_FAILED, "cannot start a thread: %s; raise ulimit -u",
-				 strerror(status));
-	return true;
-}
-
-static bool seat_create(struct fleet *fleet, unsigned index, struct error *error)
-{
-	struct seat *seat = &fleet->seats[index];
-
-	*seat = (struct seat){ .fleet = fleet };
-	if (!gate_vcpu_create(&fleet->gate, &seat->vcpu, fleet->vm, index, error))
-		return false;
-	seat->stats_fd = host_stats_open(seat->vcpu.fd);
-	seat->faults = fleet->seats[0].faults;
-	if (index == 0)
-		seat->faults = host_counter_find(seat->stats_fd, "pf_taken");
-	seat->faults.fd = seat->stats_fd;
-	pthread_cond_init(&seat->wake, NULL);
-	if (!seat_start_thread(seat, error)) {
-		gate_vcpu_destroy(&seat->vcpu);
-		return false;
-	}
-	fleet->seat_count++;
-	return true;
-}
-
-static void seat_destroy(struct fleet *fleet, struct seat *seat)
-{
-	pthread_mutex_lock(&fleet->lock);
-	seat->ending = true;
-	pthread_cond_signal(&seat->wake);
-	pthread_mutex_unlock(&fleet->lock);
-	pthread_join(seat->thread, NULL);
-	pthread_cond_destroy(&seat->wake);
-	gate_vcpu_destroy(&seat->vcpu);
-	if (seat->stats_fd >= 0)
-		close(seat->stats_fd);
-	ept_change_free(&seat->change);
-}
+/* ---- the fleet ---- */
 
 static bool create_seats(struct fleet *fleet, struct error *error)
 {
@@ -367,8 +298,6 @@ static bool create_seats(struct fleet *fleet, struct error *error)
 			return false;
 	return true;
 }
-
-/* ---- the fleet ---- */
 
 static bool check_config(const struct fleet *fleet, struct error *error)
 {
@@ -394,8 +323,9 @@ static bool create_all(struct fleet *fleet, struct error *error)
 	       create_memory(fleet, error) && create_engine(fleet, error) &&
 	       add_file(fleet, fleet->config.file, &fleet->file_number, error) &&
 	       add_file(fleet, &fleet->config.program->image, &fleet->image_number, error) &&
+	       add_spare(fleet, error) &&
 	       create_seats(fleet, error) &&
-	       (!fleet->config.sharing || make_template(fleet, error));
+	       (!guests_are_clones(&fleet->config) || make_template(fleet, error));
 }
 
 bool fleet_create(struct fleet **out, const struct fleet_config *config, struct error *error)
@@ -407,10 +337,13 @@ bool fleet_create(struct fleet **out, const struct fleet_config *config, struct 
 	fleet->config = *config;
 	fleet->host.fd = fleet->vm = fleet->stats_fd = fleet->service.fd = -1;
 	fleet->memory.gate.fd = fleet->memory.tables.fd = fleet->memory.pages.fd = -1;
+	fleet->memory.spare.fd = -1;
+	pthread_rwlock_init(&fleet->memory_lock, NULL);
 	pthread_mutex_init(&fleet->lock, NULL);
 	pthread_mutex_init(&fleet->service_lock, NULL);
+	pthread_mutex_init(&fleet->operations, NULL);
 	pthread_cond_init(&fleet->ended, NULL);
-	install_kick();
+	seat_install_kick();
 	raise_file_limit();
 	if (!create_all(fleet, error)) {
 		fleet_destroy(fleet);
@@ -424,6 +357,9 @@ static void destroy_spaces(struct fleet *fleet)
 {
 	for (unsigned i = 0; i < fleet->guest_count; i++)
 		ept_space_destroy(fleet->guests[i].space);
+	for (unsigned i = 0; i < FLEET_SNAPSHOTS; i++)
+		if (fleet->snapshots[i])
+			ept_space_destroy(fleet->snapshots[i]);
 	if (fleet->template_space)
 		ept_space_destroy(fleet->template_space);
 	ept_destroy(fleet->ept);
@@ -439,7 +375,7 @@ void fleet_destroy(struct fleet *fleet)
 {
 	fleet_stop(fleet, GUEST_STOPPED);
 	for (unsigned i = 0; i < fleet->seat_count; i++)
-		seat_destroy(fleet, &fleet->seats[i]);
+		seat_destroy(&fleet->seats[i]);
 	if (fleet->service.run)
 		gate_vcpu_destroy(&fleet->service);
 	destroy_spaces(fleet);
@@ -449,6 +385,8 @@ void fleet_destroy(struct fleet *fleet)
 	memory_destroy(&fleet->memory);
 	host_close(&fleet->host);
 	pthread_cond_destroy(&fleet->ended);
+	pthread_rwlock_destroy(&fleet->memory_lock);
+	pthread_mutex_destroy(&fleet->operations);
 	pthread_mutex_destroy(&fleet->service_lock);
 	pthread_mutex_destroy(&fleet->lock);
 	free(fleet->seats);
@@ -491,6 +429,7 @@ static bool prepare_guest(struct fleet *fleet, uint64_t argument, struct guest *
 	guest->launched.kvm_faults = host_counter_read(guest->seat->faults);
 	if (!fleet_make_space(fleet, &guest->space, error))
 		return false;
+	seat_take(guest->seat, guest->space);
 	start.root = ept_space_root(guest->space);
 	if (gate_start(&guest->seat->vcpu, &start, error))
 		return true;
@@ -511,19 +450,25 @@ bool fleet_prepare(struct fleet *fleet, uint64_t argument, struct guest **out, s
 	return true;
 }
 
-bool fleet_launch(struct fleet *fleet, uint64_t argument, struct guest **out, struct error *error)
+static void let_run(struct fleet *fleet, struct guest *guest)
 {
-	struct guest *guest;
-
-	if (!fleet_prepare(fleet, argument, &guest, error))
-		return false;
 	pthread_mutex_lock(&fleet->lock);
 	fleet->running++;
 	guest->seat->guest = guest;
 	pthread_cond_signal(&guest->seat->wake);
 	pthread_mutex_unlock(&fleet->lock);
-	*out = guest;
-	return true;
+}
+
+bool fleet_launch(struct fleet *fleet, uint64_t argument, struct guest **out, struct error *error)
+{
+	bool prepared;
+
+	pthread_mutex_lock(&fleet->operations);
+	prepared = fleet_prepare(fleet, argument, out, error);
+	if (prepared)
+		let_run(fleet, *out);
+	pthread_mutex_unlock(&fleet->operations);
+	return prepared;
 }
 
 /* How often a wait looks at the user's wish to stop. */
@@ -552,20 +497,12 @@ bool fleet_wait(struct fleet *fleet, uint64_t deadline_ns, const volatile bool *
 	return done;
 }
 
-/* Asks a running guest to end. The signal takes its vCPU out of the guest, now or at its next entry. */
-static void seat_kick(struct seat *seat, enum guest_status status)
-{
-	seat->guest->stop = status;
-	seat->vcpu.run->immediate_exit = 1;
-	pthread_kill(seat->thread, KICK_SIGNAL);
-}
-
 void fleet_stop(struct fleet *fleet, enum guest_status status)
 {
 	pthread_mutex_lock(&fleet->lock);
 	for (unsigned i = 0; i < fleet->seat_count; i++)
 		if (fleet->seats[i].guest)
-			seat_kick(&fleet->seats[i], status);
+			seat_stop(&fleet->seats[i], status);
 	while (fleet->running)
 		pthread_cond_wait(&fleet->ended, &fleet->lock);
 	pthread_mutex_unlock(&fleet->lock);

@@ -36,7 +36,14 @@ struct fleet_config {
 	enum fleet_entries entries;
 	const struct program *program;
 	bool sharing;
-	bool quiet; /* guests' text is not printed */
+	bool quiet;		  /* guests' text is not printed */
+	unsigned private_levels;  /* of tables that are never shared, bit n for level n */
+	unsigned share_threshold; /* of ept_config, as the next two */
+	uint64_t share_from;
+	uint64_t share_until;
+	uint32_t trace_capacity; /* events to keep, a power of two; 0 for none */
+	uint64_t spare_pages; /* to which pages of the file can be moved */
+	unsigned snapshots;   /* that there is to be room for, each as large as a guest */
 };
 
 /* How a guest is, or how it ended. */
@@ -56,6 +63,7 @@ struct guest_fault_times {
 	uint64_t count;
 	uint64_t engine_ns;
 	uint64_t edit_ns;
+	uint64_t gate_runs;
 };
 
 /* A point in time of a guest, and what had happened to it by then. */
@@ -74,7 +82,6 @@ struct guest {
 	uint64_t argument;
 	uint64_t seed;
 	enum guest_status status; /* written by its seat, to be read when it has ended */
-	enum guest_status stop;	  /* what to end with when interrupted, under the fleet's lock */
 	uint64_t exit_value;
 	uint8_t result[32];
 	unsigned results;
@@ -89,9 +96,28 @@ struct guest {
 	unsigned idle_faults;
 };
 
+/*
+ * Between a seat's thread and whoever wants its vCPU out of its guest. The thread looks here before
+ * its vCPU enters the guest, and says so here; others leave here what they want, and take the vCPU
+ * out if it is in. Whoever holds engine locks may wait for it to be out, and for nothing more: the
+ * thread may next want these locks itself.
+ */
+struct seat_door {
+	pthread_mutex_t lock; /* the last in the order of locks */
+	pthread_cond_t out;   /* it has come out once more */
+	uint64_t exits;	      /* how often it has come out */
+	bool in_guest;	      /* or about to be: immediate_exit and a signal take it out */
+	pthread_t runner;     /* where in_guest: who runs it */
+	const struct ept_space *space; /* what its guest is translated by; NULL for none */
+	bool must_pass;		       /* its gate, before it enters its guest again, */
+	struct fpa root;	       /* and then have this root */
+	enum guest_status stop;	       /* what its guest is to end with; GUEST_RUNNING for no end */
+};
+
 struct seat {
 	struct fleet *fleet;
 	struct gate_vcpu vcpu;
+	struct seat_door door;
 	pthread_t thread;
 	pthread_cond_t wake; /* with the fleet's lock: there is a guest, or the fleet ends */
 	struct guest *guest;
@@ -100,6 +126,17 @@ struct seat {
 	struct host_counter faults;
 	int stats_fd;
 };
+
+/* A write to a watched page of the memory file that is about to happen. */
+struct fleet_write {
+	struct guest *guest; /* whose; NULL for fleet_write_file() */
+	struct gpa gpa;	     /* of the guest's */
+	struct file_page page;
+};
+
+typedef void fleet_watcher(void *context, const struct fleet_write *write);
+
+#define FLEET_SNAPSHOTS 64
 
 struct fleet {
 	struct fleet_config config;
@@ -111,7 +148,20 @@ struct fleet {
 	struct ept *ept;
 	int file_number;
 	int image_number;
-	struct ept_space *template_space; /* NULL without sharing */
+	int spare_number;
+	struct ept_space *template_space; /* NULL where guests are no clones */
+	struct ept_space *launch_from;	  /* what new guests are clones of */
+	uint64_t tables_needed;		  /* by a guest of its own */
+	pthread_mutex_t operations;	  /* held by who works on spaces and is no seat's thread */
+	bool *held_doors;		  /* by seat, while the fleet is paused */
+	fleet_watcher *watcher;
+	void *watcher_context;
+
+	/*
+	 * Held for reading by who reads guest memory for a guest's call, and for writing by who lets
+	 * such memory have another use. The first in the order of locks.
+	 */
+	pthread_rwlock_t memory_lock;
 
 	pthread_mutex_t service_lock; /* guards the service vCPU; taken with engine locks held */
 	struct gate_vcpu service;
@@ -124,6 +174,7 @@ struct fleet {
 	struct guest *guests;
 	unsigned guest_count;
 	unsigned running;
+	struct ept_space *snapshots[FLEET_SNAPSHOTS]; /* those that exist */
 };
 
 /* Nanoseconds of the monotonic clock. */
@@ -164,18 +215,62 @@ bool fleet_wait(struct fleet *fleet, uint64_t deadline_ns, const volatile bool *
 /* Ends all guests that still run, with @status, and waits for them. */
 void fleet_stop(struct fleet *fleet, enum guest_status status);
 
+/* The region that shows guests the whole memory file. */
+struct ept_region fleet_file_region(const struct fleet *fleet);
+
 /* A space with the fleet's regions, for a guest: a clone of the template, or one of its own. */
 bool fleet_make_space(struct fleet *fleet, struct ept_space **space, struct error *error);
 
 /*
- * Does a change of the engine's, all of its steps: on @vcpu, which stopped with a fault in its guest,
- * or with NULL on the fleet's service vCPU.
+ * Does a change of the engine's, all of its steps: on the vCPU of @seat, which stopped with a fault in
+ * its guest that the change is for, or with NULL on the fleet's service vCPU. When it returns no vCPU
+ * can use any more what the change has taken away.
  */
-bool fleet_commit(struct fleet *fleet, struct gate_vcpu *vcpu, struct ept_change *change,
+bool fleet_commit(struct fleet *fleet, struct seat *seat, struct ept_change *change,
 		  struct error *error);
+
+/*
+ * Takes all vCPUs of @space out of their guest, and makes them pass their gates and have @root before
+ * they enter it again. The space is locked.
+ */
+void fleet_recall(struct fleet *fleet, const struct ept_space *space, struct fpa root);
 
 /* Scrubs some quarantined tables and discards dead pages; false if there was nothing to gain. */
 bool fleet_scrub(struct fleet *fleet);
+
+/* seat.c: vCPUs with their threads. */
+void seat_install_kick(void);
+bool seat_create(struct fleet *fleet, unsigned index, struct error *error);
+void seat_destroy(struct seat *seat);
+
+/* The seat's next guest is one of @space. */
+void seat_take(struct seat *seat, const struct ept_space *space);
+
+/* What a seat's thread is to do next. */
+struct seat_order {
+	enum { SEAT_ENTER, SEAT_PASS, SEAT_STOP } what;
+	struct fpa root;	/* SEAT_PASS: which to have afterwards */
+	enum guest_status stop; /* SEAT_STOP: what the guest ends with */
+};
+
+/* Before each entry of its guest; the vCPU counts as being in there only with SEAT_ENTER. */
+struct seat_order seat_enter(struct seat *seat);
+void seat_leave(struct seat *seat);
+
+/* Asks a seat's guest to end. */
+void seat_stop(struct seat *seat, enum guest_status status);
+
+/* If the seat's guest is one of @space: see fleet_recall(). Returns when the vCPU is out. */
+void seat_recall(struct seat *seat, const struct ept_space *space, struct fpa root);
+
+/*
+ * Whether somebody has called the vCPU out since its guest was entered last: the root that it has may be
+ * dead. The space of its guest is locked, so that this stays as it is.
+ */
+bool seat_must_pass(struct seat *seat);
+
+/* The seat's thread is about to pass the gate with @root, which makes up for what others asked. */
+void seat_passes(struct seat *seat, struct fpa root);
 
 /* guest.c: runs a guest to its end on its seat, whose vCPU has been started. */
 void guest_run(struct guest *guest);
@@ -185,6 +280,19 @@ void guest_run(struct guest *guest);
  * seat's own thread must not be running it.
  */
 bool guest_step(struct guest *guest);
+
+/*
+ * pause.c: waits until no operation of the engine is under way, and lets none begin until the fleet
+ * is resumed; guests go on until they need one. The engine may be looked at meanwhile, not changed.
+ */
+bool fleet_pause(struct fleet *fleet, struct error *error);
+void fleet_resume(struct fleet *fleet);
+
+/* Whether the fleet would share, if its guests needed more tables than the threshold. */
+static inline bool fleet_below_threshold(const struct fleet *fleet)
+{
+	return fleet->config.sharing && fleet->tables_needed <= fleet->config.share_threshold;
+}
 
 /* Whether a guest ended as it should. */
 static inline bool guest_ended_well(const struct guest *guest)

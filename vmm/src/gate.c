@@ -202,8 +202,7 @@ bool gate_vcpu_create(struct gate *gate, struct gate_vcpu *vcpu, int vm, unsigne
 	*vcpu = (struct gate_vcpu){ .gate = gate, .index = index, .fd = -1 };
 	if (open_vcpu(vcpu, vm, error)) {
 		vcpu->run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
-		write_tss(gate_layout(vcpu),
-			  gate_window(gate_vcpu_at(vcpu, 0) + EPT_PAGE_BYTES));
+		write_tss(gate_layout(vcpu), gate_stack(vcpu));
 		if (gate->ops->prepare(vcpu, error))
 			return true;
 	}
@@ -235,6 +234,25 @@ static struct kvm_segment segment(unsigned selector, unsigned type, bool code)
 	};
 }
 
+/*
+ * VMX wants a TSS that is busy. SVM takes either, and QEMU's SVM looks into the port bitmap of an
+ * available one only. KVM on AMD reads it back as busy, whatever it was (svm_get_segment()).
+ */
+unsigned char gate_tss_type(const struct gate *gate)
+{
+	return gate->host->svm ? 9 : 11;
+}
+
+struct kvm_segment gate_code_segment(unsigned selector)
+{
+	return segment(selector, 11, true);
+}
+
+struct kvm_segment gate_data_segment(unsigned selector)
+{
+	return segment(selector, 3, false);
+}
+
 bool gate_set_sregs(struct gate_vcpu *vcpu, struct fpa root, unsigned code, unsigned data,
 		    uint64_t more_efer, uint64_t more_cr4, struct error *error)
 {
@@ -243,14 +261,14 @@ bool gate_set_sregs(struct gate_vcpu *vcpu, struct fpa root, unsigned code, unsi
 	if (ioctl(vcpu->fd, KVM_GET_SREGS, sregs) < 0)
 		return error_set(error, EXIT_FAILED, "cannot read the registers of vCPU %u: %s",
 				 vcpu->index, strerror(errno));
-	sregs->cs = segment(code, 11, true);
-	sregs->ss = segment(data, 3, false);
+	sregs->cs = gate_code_segment(code);
+	sregs->ss = gate_data_segment(data);
 	sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss;
 	sregs->tr = (struct kvm_segment){
 		.base = gate_window(gate_vcpu_at(vcpu, 0)),
 		.limit = offsetof(struct gate_page_layout, ports_end),
 		.selector = SELECTOR_TSS,
-		.type = 11,
+		.type = gate_tss_type(vcpu->gate),
 		.present = 1,
 	};
 	sregs->ldt = (struct kvm_segment){ .type = 2, .unusable = 1 };
@@ -354,7 +372,9 @@ static void decode_call(const struct gate_vcpu *vcpu, struct gate_exit *exit)
 
 static void decode_port(struct gate_vcpu *vcpu, struct gate_exit *exit)
 {
-	if (gate_port(vcpu) >= GATE_PORT_EXCEPTION && gate_port(vcpu) <= GATE_PORT_NO_VMX)
+	vcpu->in_gate = gate_port(vcpu) >= GATE_PORT_EXCEPTION &&
+			gate_port(vcpu) <= GATE_PORT_NO_VMX;
+	if (vcpu->in_gate)
 		vcpu->gate->ops->decode(vcpu, exit);
 	else
 		decode_call(vcpu, exit);
@@ -376,10 +396,10 @@ static void decode_other(const struct kvm_run *run, struct gate_exit *exit)
 	exit->kind = GATE_EXIT_HOST;
 	switch (run->exit_reason) {
 	case KVM_EXIT_SHUTDOWN:
-		snprintf(exit->text, sizeof(exit->text), "it caused a triple fault");
+		machine_refuse(exit, MACHINE_TRIPLE_FAULT, 0);
 		break;
 	case KVM_EXIT_HLT:
-		snprintf(exit->text, sizeof(exit->text), "it halted, and nothing can wake it");
+		machine_refuse(exit, MACHINE_HALT, 0);
 		break;
 	case KVM_EXIT_FAIL_ENTRY:
 		snprintf(exit->text, sizeof(exit->text),
@@ -403,9 +423,10 @@ static void decode_other(const struct kvm_run *run, struct gate_exit *exit)
 	}
 }
 
-static void run_once(struct gate_vcpu *vcpu, struct gate_exit *exit)
+void gate_run(struct gate_vcpu *vcpu, struct gate_exit *exit)
 {
 	*exit = (struct gate_exit){ 0 };
+	vcpu->in_gate = false;
 	if (ioctl(vcpu->fd, KVM_RUN, 0) < 0)
 		decode_failure(exit);
 	else if (vcpu->run->exit_reason == KVM_EXIT_INTR)
@@ -416,13 +437,6 @@ static void run_once(struct gate_vcpu *vcpu, struct gate_exit *exit)
 		decode_other(vcpu->run, exit);
 }
 
-void gate_run(struct gate_vcpu *vcpu, struct gate_exit *exit)
-{
-	do
-		run_once(vcpu, exit);
-	while (exit->kind == GATE_EXIT_SERVED);
-}
-
 /* ---- chains ---- */
 
 /* Whether a KVM_RUN that failed was only interrupted: the chain goes on where it was. */
@@ -430,24 +444,30 @@ static bool interrupted(struct kvm_run *run)
 {
 	if (errno != EINTR && errno != EAGAIN)
 		return false;
-	/* Who wants the guest to stop has also said so in the guest; it is looked at later. */
+	/* Whoever wants the vCPU out of its guest has also told its seat, which looks before it enters. */
 	run->immediate_exit = 0;
 	return true;
+}
+
+static int run_uninterrupted(struct gate_vcpu *vcpu)
+{
+	int status;
+
+	do
+		status = ioctl(vcpu->fd, KVM_RUN, 0);
+	while (status < 0 && interrupted(vcpu->run));
+	return status;
 }
 
 bool gate_run_chain(struct gate_vcpu *vcpu, uint64_t rip, uint64_t rsp, struct error *error)
 {
 	struct kvm_run *run = vcpu->run;
-	int status;
 
 	run->s.regs.regs.rip = rip;
 	run->s.regs.regs.rsp = rsp;
 	run->s.regs.regs.rflags = 2;
 	run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
-	do
-		status = ioctl(vcpu->fd, KVM_RUN, 0);
-	while (status < 0 && interrupted(run));
-	if (status < 0)
+	if (run_uninterrupted(vcpu) < 0)
 		return error_set(error, EXIT_FAILED, "the gate could not store: %s",
 				 strerror(errno));
 	if (run->exit_reason != KVM_EXIT_IO || run->io.port != GATE_PORT_DONE)
@@ -472,6 +492,13 @@ static bool commit_some(struct gate_vcpu *vcpu, const struct ept_edit *edits, si
 	}
 	if (root)
 		end = vcpu->gate->ops->finish_list(vcpu, root, &page->list[2 * count]);
+	/*
+	 * Nothing to run but the chain's last `out` (svm: VMRUN reads the root). If the vCPU stands at it since its
+	 * last chain, KVM would take it for done and run on behind it.
+	 */
+	if (!count && end == gate_chain_end)
+		return true;
+	vcpu->runs++;
 	return gate_run_chain(vcpu, gate_label(end) - count * GATE_CHAIN_EDIT_BYTES,
 			      gate_window(list), error);
 }
@@ -492,6 +519,82 @@ bool gate_commit(struct gate_vcpu *vcpu, const struct ept_edit *edits, size_t co
 	vcpu->run->s.regs.regs = saved;
 	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
 	return done;
+}
+
+/* ---- passing the gate ---- */
+
+bool gate_take_root(struct gate_vcpu *vcpu, const struct fpa *root, struct error *error)
+{
+	struct kvm_regs saved = vcpu->run->s.regs.regs;
+	bool done = commit_some(vcpu, NULL, 0, root, error);
+
+	vcpu->run->s.regs.regs = saved;
+	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
+	return done;
+}
+
+bool gate_drop_events(struct gate_vcpu *vcpu, unsigned nmi, struct error *error)
+{
+	struct kvm_vcpu_events events;
+
+	if (ioctl(vcpu->fd, KVM_GET_VCPU_EVENTS, &events) < 0)
+		return error_set(error, EXIT_FAILED, "cannot read the events of vCPU %u: %s",
+				 vcpu->index, strerror(errno));
+	memset(&events.exception, 0, sizeof(events.exception));
+	events.exception_has_payload = 0;
+	events.nmi.pending = (uint8_t)nmi;
+	events.flags = KVM_VCPUEVENT_VALID_NMI_PENDING;
+	if (ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, &events) < 0)
+		return error_set(error, EXIT_FAILED, "cannot interrupt vCPU %u: %s", vcpu->index,
+				 strerror(errno));
+	return true;
+}
+
+bool gate_in_guest(struct gate_vcpu *vcpu, bool *in_guest, struct error *error)
+{
+	/* Behind the header, one or two pages that nobody looks at. */
+	union {
+		struct kvm_nested_state state;
+		char bytes[sizeof(struct kvm_nested_state) + 2 * EPT_PAGE_BYTES];
+	} nested = { .state.size = sizeof(nested) };
+
+	if (ioctl(vcpu->fd, KVM_GET_NESTED_STATE, &nested) < 0)
+		return error_set(error, EXIT_FAILED, "cannot tell where vCPU %u is: %s",
+				 vcpu->index, strerror(errno));
+	*in_guest = nested.state.flags & KVM_STATE_NESTED_GUEST_MODE;
+	return true;
+}
+
+bool gate_interrupt(struct gate_vcpu *vcpu, struct error *error)
+{
+	if (!gate_drop_events(vcpu, 1, error))
+		return false;
+	if (run_uninterrupted(vcpu) < 0)
+		return error_set(error, EXIT_FAILED, "vCPU %u cannot leave its guest: %s",
+				 vcpu->index, strerror(errno));
+	if (vcpu->run->exit_reason != KVM_EXIT_IO || gate_port(vcpu) != GATE_PORT_EXIT)
+		return error_set(error, EXIT_FAILED,
+				 "vCPU %u did not leave its guest for its gate: exit reason %u",
+				 vcpu->index, vcpu->run->exit_reason);
+	return true;
+}
+
+/* Lets KVM finish a port access of the guest's that it handed over, and nothing more. */
+static void finish_port(struct gate_vcpu *vcpu)
+{
+	vcpu->run->immediate_exit = 1;
+	ioctl(vcpu->fd, KVM_RUN, 0);
+	vcpu->run->immediate_exit = 0;
+}
+
+bool gate_pass(struct gate_vcpu *vcpu, const struct fpa *root, struct error *error)
+{
+	if (vcpu->gate->ops->leave_root)
+		vcpu->gate->ops->leave_root(vcpu, root);
+	if (vcpu->in_gate)
+		return gate_commit(vcpu, NULL, 0, root, error);
+	finish_port(vcpu);
+	return vcpu->gate->ops->pass(vcpu, root, error);
 }
 
 /* ---- for who looks at guests ---- */

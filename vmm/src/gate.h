@@ -22,6 +22,13 @@ enum engine { ENGINE_AUTO, ENGINE_DIRECT, ENGINE_SVM, ENGINE_VMX };
 
 struct gate_ops;
 
+/* What the processor's VMX wants and offers: read once, and the same for all vCPUs. */
+struct gate_vmx {
+	uint32_t revision; /* of a VMCS */
+	uint32_t pin, proc, proc_2, exit, entry; /* controls */
+	uint64_t ept_features;
+};
+
 /* What all vCPUs of a fleet have in common. */
 struct gate {
 	enum engine engine;
@@ -29,7 +36,7 @@ struct gate {
 	const struct host *host;
 	struct memory *memory;
 	struct fpa service_root; /* the gate's own address space */
-	uint64_t ept_features;	 /* vmx: what the processor's EPT offers */
+	struct gate_vmx vmx;	 /* for that engine only */
 };
 
 /* One vCPU, as its gate knows it. */
@@ -40,6 +47,8 @@ struct gate_vcpu {
 	struct kvm_run *run;
 	bool used;     /* a guest has run on it: it has registers to forget */
 	bool entered;  /* vmx: the guest was launched, and is resumed from now on */
+	bool in_gate;  /* the last exit was one of its gate, where chains can run */
+	uint64_t runs; /* of its gate, to commit edits or to have a root */
 };
 
 /* Registers that a guest starts with. All others are 0. */
@@ -59,7 +68,7 @@ enum gate_exit_kind {
 	GATE_EXIT_INTERRUPTED, /* a signal, or somebody set immediate_exit */
 	GATE_EXIT_BAD_ADDRESS, /* KVM could not reach memory behind an address: EFAULT */
 	GATE_EXIT_HOST,	       /* KVM ended the vCPU */
-	GATE_EXIT_SERVED,      /* the gate has dealt with it; gate_run() does not return it */
+	GATE_EXIT_SERVED,      /* the gate has dealt with it: run the vCPU again */
 };
 
 struct gate_exit {
@@ -113,8 +122,15 @@ bool gate_start(struct gate_vcpu *vcpu, const struct gate_start *start, struct e
 /* Sets the state of a vCPU that only commits edits. */
 bool gate_start_service(struct gate_vcpu *vcpu, struct error *error);
 
-/* Runs the vCPU until something concerns the VMM. */
+/* Runs the vCPU until it comes out of KVM_RUN. */
 void gate_run(struct gate_vcpu *vcpu, struct gate_exit *exit);
+
+/*
+ * Takes a vCPU that is not running, wherever its guest was interrupted, through its gate: when this
+ * returns it has forgotten its cached translations and goes on with @root. An exception that was
+ * about to be delivered is dropped, since its instruction runs again. False if KVM failed.
+ */
+bool gate_pass(struct gate_vcpu *vcpu, const struct fpa *root, struct error *error);
 
 /*
  * Stores @count edits, in order, and returns when they are done. With a @root the vCPU then forgets

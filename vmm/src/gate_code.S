@@ -18,13 +18,21 @@ gate_code:
 /*
  * One stub for each exception: tell the VMM. Its number is the stub's. Only a page fault of the
  * direct engine's guest comes back to its stub, to drop the error code and run the faulting
- * instruction again.
+ * instruction again. An NMI has done what it was sent for once it is taken: see gate_pass().
  */
+	.set vector, 0
 	.rept GATE_VECTORS
 	.balign GATE_STUB_BYTES
+	.if vector == GATE_VECTOR_NMI
+	.globl gate_nmi_return
+gate_nmi_return:
+	iretq
+	.else
 	outb %al, $GATE_PORT_EXCEPTION
 	addq $8, %rsp
 	iretq
+	.endif
+	.set vector, vector + 1
 	.endr
 
 /*
@@ -73,6 +81,13 @@ gate_svm_enter:
 	vmrun %rax
 	outb %al, $GATE_PORT_EXIT
 	jmp gate_svm_enter
+
+/* The NMI that brought the vCPU out of its guest is still pending: take it, where GIF allows it. */
+	.globl gate_svm_take_nmi
+gate_svm_take_nmi:
+	stgi
+	clgi
+	outb %al, $GATE_PORT_DONE
 
 /* The vmx engine's gate, first part: VMX operation and a VMCS. Their addresses lie on the stack. */
 	.globl gate_vmx_begin

@@ -6,6 +6,7 @@
 /* Exceptions that the processor defines: AMD APM Vol. 2, "Exception and interrupt vectors". */
 #define GATE_VECTORS	32
 #define GATE_STUB_BYTES 16
+#define GATE_VECTOR_NMI 2
 
 /* Ports that only a gate may use. Guests are refused them, so whoever uses them is a gate. */
 #define GATE_PORT_EXCEPTION 0xf0 /* an exception, with the stub's place as its number */

@@ -21,6 +21,12 @@ struct interrupt_frame {
 
 #define PAGE_FAULT_VECTOR 14
 
+/*
+ * Guests have interrupts on, though nobody sends any: Bochs keeps those of its host off, too, while a
+ * guest has them off, and a guest at CPL 3 cannot change it.
+ */
+#define RFLAGS_INTERRUPTS (UINT64_C(1) << 9)
+
 /* Exceptions that push an error code. */
 #define VECTORS_WITH_CODE                                                                          \
 	(UINT32_C(1) << 8 | UINT32_C(1) << 10 | UINT32_C(1) << 11 | UINT32_C(1) << 12 |            \
@@ -47,6 +53,7 @@ static bool direct_start(struct gate_vcpu *vcpu, const struct gate_start *start,
 			    error))
 		return false;
 	vcpu->run->s.regs.regs = gate_first_registers(start);
+	vcpu->run->s.regs.regs.rflags |= RFLAGS_INTERRUPTS;
 	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
 	return true;
 }
@@ -59,7 +66,7 @@ static const struct interrupt_frame *frame_of(const struct gate_vcpu *vcpu, unsi
 	bool has_code = VECTORS_WITH_CODE >> vector & 1;
 	const uint64_t *words;
 
-	if (offset > EPT_PAGE_BYTES - sizeof(struct interrupt_frame) - 8 || offset % 8)
+	if (offset > EPT_PAGE_BYTES - sizeof(struct interrupt_frame) - (has_code ? 8 : 0) || offset % 8)
 		return NULL;
 	words = (const uint64_t *)((unsigned char *)gate_vcpu_memory(vcpu, 0) + offset);
 	*error_code = has_code ? words[0] : 0;
@@ -115,6 +122,41 @@ static void direct_go_back(struct gate_vcpu *vcpu, struct kvm_regs *registers)
 	registers->rip = (registers->rip & ~(uint64_t)(GATE_STUB_BYTES - 1)) + 2;
 }
 
+/*
+ * The gate's code is found through the vCPU's root. The one that it has may be dead by now, and scrubbed,
+ * so it must not run there even to get another.
+ */
+static void direct_leave_root(struct gate_vcpu *vcpu, const struct fpa *root)
+{
+	struct kvm_sregs *sregs = &vcpu->run->s.regs.sregs;
+
+	sregs->cr3 = root->v;
+	sregs->tr.type = gate_tss_type(vcpu->gate);
+	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
+}
+
+/* Wherever it is, the chain can run there at CPL 0, and the segments that were are put back. */
+static bool direct_pass(struct gate_vcpu *vcpu, const struct fpa *root, struct error *error)
+{
+	struct kvm_sregs *sregs = &vcpu->run->s.regs.sregs;
+	struct kvm_segment code = sregs->cs;
+	struct kvm_segment stack = sregs->ss;
+	bool passed;
+
+	if (!gate_drop_events(vcpu, 0, error))
+		return false;
+	sregs->cs = gate_code_segment(SELECTOR_GATE_CODE);
+	sregs->ss = gate_data_segment(SELECTOR_GATE_DATA);
+	sregs->tr.type = gate_tss_type(vcpu->gate);
+	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
+	passed = gate_take_root(vcpu, root, error);
+	sregs->cs = code;
+	sregs->ss = stack;
+	sregs->tr.type = gate_tss_type(vcpu->gate);
+	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
+	return passed;
+}
+
 static void direct_registers(const struct gate_vcpu *vcpu, const struct gate_exit *exit,
 			     struct kvm_regs *registers)
 {
@@ -140,5 +182,7 @@ const struct gate_ops gate_direct_ops = {
 	.decode = direct_decode,
 	.finish_list = direct_finish_list,
 	.go_back = direct_go_back,
+	.leave_root = direct_leave_root,
+	.pass = direct_pass,
 	.registers = direct_registers,
 };

@@ -8,7 +8,8 @@
 
 extern const unsigned char gate_code[], gate_code_end[];
 extern const unsigned char gate_chain_end[], gate_root_chain_end[], gate_invept_chain_end[];
-extern const unsigned char gate_svm_enter[];
+extern const unsigned char gate_nmi_return[];
+extern const unsigned char gate_svm_enter[], gate_svm_take_nmi[];
 extern const unsigned char gate_vmx_begin[], gate_vmx_write_end[];
 extern const unsigned char gate_vmx_launch[], gate_vmx_resume[], gate_vmx_exit[];
 
@@ -71,6 +72,10 @@ struct gate_ops {
 					    uint64_t *list_end);
 	/* Sets the registers with which the vCPU goes back to its guest after a chain. */
 	void (*go_back)(struct gate_vcpu *vcpu, struct kvm_regs *registers);
+	/* Before that, where the gate runs in the guest's root: from now on in @root. Often NULL. */
+	void (*leave_root)(struct gate_vcpu *vcpu, const struct fpa *root);
+	/* gate_pass() for a vCPU that may be in its guest, or anywhere on the way there and back. */
+	bool (*pass)(struct gate_vcpu *vcpu, const struct fpa *root, struct error *error);
 	void (*registers)(const struct gate_vcpu *vcpu, const struct gate_exit *exit,
 			  struct kvm_regs *registers);
 };
@@ -118,13 +123,65 @@ bool gate_set_msr(struct gate_vcpu *vcpu, uint32_t index, uint64_t value, struct
 /* Runs the gate from @rip with @rsp until a chain is done; all other registers are lost. */
 bool gate_run_chain(struct gate_vcpu *vcpu, uint64_t rip, uint64_t rsp, struct error *error);
 
+/* Where the stack of the vCPU's gate begins. */
+static inline uint64_t gate_stack(const struct gate_vcpu *vcpu)
+{
+	return gate_window(gate_vcpu_at(vcpu, 0) + EPT_PAGE_BYTES);
+}
+
+/* Flat segments for 64-bit mode, of the privilege that the selector asks for. */
+struct kvm_segment gate_code_segment(unsigned selector);
+struct kvm_segment gate_data_segment(unsigned selector);
+
+/* The type of the gate's TSS in the task register, to be set whenever all of these registers are. */
+unsigned char gate_tss_type(const struct gate *gate);
+
+/* Gives the vCPU @root in a run of its gate and all of its general registers back afterwards. */
+bool gate_take_root(struct gate_vcpu *vcpu, const struct fpa *root, struct error *error);
+
+/*
+ * Drops an exception that KVM was about to deliver. Delivering it could use translations that are
+ * gone; the instruction that caused it runs again. With @nmi an NMI is pending afterwards.
+ */
+bool gate_drop_events(struct gate_vcpu *vcpu, unsigned nmi, struct error *error);
+
+/* Under svm and vmx: whether the vCPU is in its guest, by what KVM says and not the registers. */
+bool gate_in_guest(struct gate_vcpu *vcpu, bool *in_guest, struct error *error);
+
+/*
+ * Takes a vCPU from its guest to its gate, by an NMI: every gate intercepts it, and nothing of the
+ * guest runs before. Afterwards the gate has reported an exit that nobody has looked at.
+ */
+bool gate_interrupt(struct gate_vcpu *vcpu, struct error *error);
+
 /* The port that the vCPU's last exit was about. */
 static inline unsigned gate_port(const struct gate_vcpu *vcpu)
 {
 	return vcpu->run->io.port;
 }
 
-/* machine.c: answers a CPUID instruction of a guest that is a machine, by the list of what it may see. */
+/* machine.c: what guests that are machines of their own may know and do, under svm and vmx alike. */
+
+/* Answers a CPUID instruction, by the list of what they may see. */
 void machine_cpuid(const struct host *host, struct kvm_regs *registers);
+
+/* MSRs that they may use freely: state of their own vCPU, which the gate does not depend on. */
+#define MACHINE_FREE_MSRS 10
+extern const uint32_t machine_free_msrs[MACHINE_FREE_MSRS];
+
+/* What a machine may not do. */
+enum machine_offence {
+	MACHINE_HALT,
+	MACHINE_TRIPLE_FAULT,
+	MACHINE_PORT_IN,
+	MACHINE_PORT_OUT,
+	MACHINE_MSR_READ,
+	MACHINE_MSR_WRITE,
+	MACHINE_HYPERVISOR, /* an instruction that is a hypervisor's */
+	MACHINE_OTHER,
+};
+
+/* Ends a guest for an offence. @number is the port, the MSR, or else the processor's exit code. */
+void machine_refuse(struct gate_exit *exit, enum machine_offence offence, uint64_t number);
 
 #endif

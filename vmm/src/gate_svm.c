@@ -106,13 +106,6 @@ _Static_assert(sizeof(struct vmcb) == EPT_PAGE_BYTES, "VMCB layout");
 /* VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT; MONITOR, MWAIT (both kinds), XSETBV. */
 #define INTERCEPT_2 (UINT32_C(0x7f) | UINT32_C(0xf) << 10)
 
-/*
- * MSRs that guests may use freely: state of their own vCPU, which the gate does not depend on.
- * SYSENTER_CS, _ESP, _EIP; STAR, LSTAR, CSTAR, SFMASK; FS, GS and kernel GS base.
- */
-static const uint32_t free_msrs[] = { 0x174,	  0x175,      0x176,	  0xc0000081, 0xc0000082,
-				      0xc0000083, 0xc0000084, 0xc0000100, 0xc0000101, 0xc0000102 };
-
 static struct vmcb *vmcb_of(const struct gate_vcpu *vcpu)
 {
 	return gate_vcpu_memory(vcpu, PAGE_VMCB);
@@ -137,8 +130,8 @@ static bool svm_create(struct gate *gate, struct error *error)
 	memset(ports, 0xff, IOPM_PAGES * EPT_PAGE_BYTES);
 	ports[S2VM_CALL_PORT / 8] &= (uint8_t)~(1u << S2VM_CALL_PORT % 8);
 	memset(msrs, 0xff, MSRPM_PAGES * EPT_PAGE_BYTES);
-	for (unsigned i = 0; i < sizeof(free_msrs) / sizeof(free_msrs[0]); i++)
-		free_msr(msrs, free_msrs[i]);
+	for (unsigned i = 0; i < MACHINE_FREE_MSRS; i++)
+		free_msr(msrs, machine_free_msrs[i]);
 	return true;
 }
 
@@ -230,39 +223,43 @@ static void serve_cpuid(struct gate_vcpu *vcpu, struct vmcb *vmcb)
 	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
 }
 
+/* The consistency checks of VMRUN failed: the VMM's mistake, not the guest's. */
+static void decode_invalid(const struct vmcb *vmcb, struct gate_exit *exit)
+{
+	exit->kind = GATE_EXIT_HOST;
+	snprintf(exit->text, sizeof(exit->text),
+		 "VMRUN refused its VMCB: a consistency check failed (cr0 %#llx cr3 %#llx cr4 %#llx efer %#llx)",
+		 (unsigned long long)vmcb->cr0, (unsigned long long)vmcb->cr3,
+		 (unsigned long long)vmcb->cr4, (unsigned long long)vmcb->efer);
+}
+
 static void refuse(const struct gate_vcpu *vcpu, const struct vmcb *vmcb, struct gate_exit *exit)
 {
 	uint64_t info = vmcb->exit_info_1;
 
-	exit->kind = GATE_EXIT_HOST;
 	switch (vmcb->exit_code) {
 	case SVM_EXIT_HLT:
-		snprintf(exit->text, sizeof(exit->text), "it halted, and nothing can wake it");
-		break;
-	case SVM_EXIT_IO:
-		snprintf(exit->text, sizeof(exit->text), "it used port %#llx (%s), which it may not",
-			 (unsigned long long)(info >> 16 & 0xffff), info & 1 ? "in" : "out");
-		break;
-	case SVM_EXIT_MSR:
-		snprintf(exit->text, sizeof(exit->text), "it %s MSR %#llx, which it may not",
-			 info & 1 ? "wrote" : "read",
-			 vcpu->run->s.regs.regs.rcx & 0xffffffff);
+		machine_refuse(exit, MACHINE_HALT, 0);
 		break;
 	case SVM_EXIT_SHUTDOWN:
-		snprintf(exit->text, sizeof(exit->text), "it caused a triple fault");
+		machine_refuse(exit, MACHINE_TRIPLE_FAULT, 0);
+		break;
+	case SVM_EXIT_IO:
+		machine_refuse(exit, info & 1 ? MACHINE_PORT_IN : MACHINE_PORT_OUT,
+			       info >> 16 & 0xffff);
+		break;
+	case SVM_EXIT_MSR:
+		machine_refuse(exit, info & 1 ? MACHINE_MSR_WRITE : MACHINE_MSR_READ,
+			       vcpu->run->s.regs.regs.rcx & 0xffffffff);
+		break;
+	case SVM_EXIT_VMRUN ... SVM_EXIT_LAST_SVM:
+		machine_refuse(exit, MACHINE_HYPERVISOR, vmcb->exit_code);
 		break;
 	case EXIT_INVALID:
-		snprintf(exit->text, sizeof(exit->text),
-			 "VMRUN refused its VMCB: a consistency check failed (cr0 %#llx cr3 %#llx cr4 %#llx efer %#llx)",
-			 (unsigned long long)vmcb->cr0, (unsigned long long)vmcb->cr3,
-			 (unsigned long long)vmcb->cr4, (unsigned long long)vmcb->efer);
+		decode_invalid(vmcb, exit);
 		break;
 	default:
-		snprintf(exit->text, sizeof(exit->text), "%s, exit code %#llx",
-			 vmcb->exit_code >= SVM_EXIT_VMRUN && vmcb->exit_code <= SVM_EXIT_LAST_SVM ?
-				 "it used an instruction that is a hypervisor's" :
-				 "it did what it may not",
-			 (unsigned long long)vmcb->exit_code);
+		machine_refuse(exit, MACHINE_OTHER, vmcb->exit_code);
 		break;
 	}
 }
@@ -301,6 +298,34 @@ static void svm_go_back(struct gate_vcpu *vcpu, struct kvm_regs *registers)
 	registers->rax = gate_vcpu_at(vcpu, PAGE_VMCB);
 }
 
+/*
+ * Where the vCPU is in its gate, VMRUN is still to come. From its guest an NMI takes it there, and
+ * stays pending as long as GIF is 0.
+ */
+static bool svm_pass(struct gate_vcpu *vcpu, const struct fpa *root, struct error *error)
+{
+	struct kvm_regs registers;
+	bool in_guest;
+	bool taken;
+
+	if (!gate_in_guest(vcpu, &in_guest, error))
+		return false;
+	vcpu->runs++;
+	if (!in_guest) {
+		vmcb_of(vcpu)->nested_cr3 = root->v;
+		return true;
+	}
+	if (!gate_interrupt(vcpu, error))
+		return false;
+	vmcb_of(vcpu)->nested_cr3 = root->v;
+	registers = vcpu->run->s.regs.regs;
+	taken = gate_run_chain(vcpu, gate_label(gate_svm_take_nmi), gate_stack(vcpu), error);
+	svm_go_back(vcpu, &registers);
+	vcpu->run->s.regs.regs = registers;
+	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
+	return taken;
+}
+
 static void svm_registers(const struct gate_vcpu *vcpu, const struct gate_exit *exit,
 			  struct kvm_regs *registers)
 {
@@ -324,5 +349,6 @@ const struct gate_ops gate_svm_ops = {
 	.decode = svm_decode,
 	.finish_list = svm_finish_list,
 	.go_back = svm_go_back,
+	.pass = svm_pass,
 	.registers = svm_registers,
 };

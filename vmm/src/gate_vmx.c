@@ -35,6 +35,7 @@ enum { PAGE_GATE, PAGE_VMXON, PAGE_VMCS };
 #define EPT_CAP_SINGLE	     (UINT64_C(1) << 25)
 
 /* Controls. */
+#define PIN_NMI		   (UINT32_C(1) << 3)
 #define PROC_HLT	   (UINT32_C(1) << 7)
 #define PROC_MWAIT	   (UINT32_C(1) << 10)
 #define PROC_RDPMC	   (UINT32_C(1) << 11)
@@ -116,29 +117,27 @@ static bool control(const struct host *host, uint32_t msr, uint32_t wanted, uint
 	return true;
 }
 
-struct vmx_controls {
-	uint32_t pin, proc, proc_2, exit, entry;
-};
-
-static bool get_controls(const struct host *host, struct vmx_controls *controls,
-			 struct error *error)
+static bool read_controls(struct gate *gate, struct error *error)
 {
+	const struct host *host = gate->host;
+	struct gate_vmx *vmx = &gate->vmx;
 	uint32_t first = 0x481;
 	uint64_t basic = 0;
 
 	if (!feature_msr(host, MSR_VMX_BASIC, &basic, error))
 		return false;
+	vmx->revision = basic & 0x7fffffff;
 	if (basic & BASIC_TRUE_CONTROLS)
 		first = 0x48d;
-	return control(host, first, 0, &controls->pin, error) &&
+	return control(host, first, PIN_NMI, &vmx->pin, error) &&
 	       control(host, first + 1,
 		       PROC_SECONDARY | PROC_IO_BITMAPS | PROC_MSR_BITMAPS | PROC_HLT |
 			       PROC_MWAIT | PROC_MONITOR | PROC_RDPMC,
-		       &controls->proc, error) &&
-	       control(host, MSR_VMX_PROCBASED_2, PROC_2_EPT | PROC_2_RDTSCP, &controls->proc_2,
+		       &vmx->proc, error) &&
+	       control(host, MSR_VMX_PROCBASED_2, PROC_2_EPT | PROC_2_RDTSCP, &vmx->proc_2,
 		       error) &&
-	       control(host, first + 2, EXIT_HOST_64, &controls->exit, error) &&
-	       control(host, first + 3, ENTRY_GUEST_64, &controls->entry, error);
+	       control(host, first + 2, EXIT_HOST_64, &vmx->exit, error) &&
+	       control(host, first + 3, ENTRY_GUEST_64, &vmx->entry, error);
 }
 
 static bool check_ept(struct gate *gate, struct error *error)
@@ -146,9 +145,9 @@ static bool check_ept(struct gate *gate, struct error *error)
 	uint64_t needed = EPT_CAP_WALK_4 | EPT_CAP_WRITE_BACK | EPT_CAP_INVEPT;
 	uint64_t offered;
 
-	if (!feature_msr(gate->host, MSR_VMX_EPT_VPID_CAP, &gate->ept_features, error))
+	if (!feature_msr(gate->host, MSR_VMX_EPT_VPID_CAP, &gate->vmx.ept_features, error))
 		return false;
-	offered = gate->ept_features;
+	offered = gate->vmx.ept_features;
 	if ((offered & needed) != needed)
 		return error_set(error, EXIT_HOST,
 				 "this processor's EPT lacks four-level walks, write-back tables or INVEPT (%#llx of %#llx)",
@@ -158,10 +157,6 @@ static bool check_ept(struct gate *gate, struct error *error)
 }
 
 /* ---- what all vCPUs have in common ---- */
-
-/* MSRs that guests may use freely, as under svm; FS and GS base are in the VMCS. */
-static const uint32_t free_msrs[] = { 0x174,	  0x175,      0x176,	  0xc0000081, 0xc0000082,
-				      0xc0000083, 0xc0000084, 0xc0000100, 0xc0000101, 0xc0000102 };
 
 /* A bit for each MSR to read, and 2 KiB behind one to write; those from 0xc000_0000 come second. */
 static void free_msr(uint8_t *map, uint32_t msr)
@@ -176,31 +171,26 @@ static void free_msr(uint8_t *map, uint32_t msr)
 
 static bool vmx_create(struct gate *gate, struct error *error)
 {
-	struct vmx_controls controls;
 	uint8_t *ports = gate_memory(gate, PORTS_LOW);
 	uint8_t *msrs = gate_memory(gate, MSRS);
 
-	if (!get_controls(gate->host, &controls, error) || !check_ept(gate, error))
+	if (!read_controls(gate, error) || !check_ept(gate, error))
 		return false;
 	memset(ports, 0xff, 2 * EPT_PAGE_BYTES);
 	ports[S2VM_CALL_PORT / 8] &= (uint8_t)~(1u << S2VM_CALL_PORT % 8);
 	memset(msrs, 0xff, EPT_PAGE_BYTES);
-	for (unsigned i = 0; i < sizeof(free_msrs) / sizeof(free_msrs[0]); i++)
-		free_msr(msrs, free_msrs[i]);
+	for (unsigned i = 0; i < MACHINE_FREE_MSRS; i++)
+		free_msr(msrs, machine_free_msrs[i]); /* FS and GS base are in the VMCS */
 	return true;
 }
 
 /* VMXON region and VMCS begin with the revision that the processor wants. */
 static bool vmx_prepare(struct gate_vcpu *vcpu, struct error *error)
 {
-	uint64_t basic = 0;
-	uint32_t revision;
+	const uint32_t *revision = &vcpu->gate->vmx.revision;
 
-	if (!feature_msr(vcpu->gate->host, MSR_VMX_BASIC, &basic, error))
-		return false;
-	revision = basic & 0x7fffffff;
-	memcpy(gate_vcpu_memory(vcpu, PAGE_VMXON), &revision, sizeof(revision));
-	memcpy(gate_vcpu_memory(vcpu, PAGE_VMCS), &revision, sizeof(revision));
+	memcpy(gate_vcpu_memory(vcpu, PAGE_VMXON), revision, sizeof(*revision));
+	memcpy(gate_vcpu_memory(vcpu, PAGE_VMCS), revision, sizeof(*revision));
 	return gate_set_msr(vcpu, MSR_FEATURE_CONTROL, FEATURE_CONTROL_ON, error);
 }
 
@@ -234,14 +224,13 @@ static bool write_fields(struct gate_vcpu *vcpu, const struct fields *fields,
 			      error);
 }
 
-static void put_controls(struct fields *fields, const struct vmx_controls *controls,
-			 struct fpa root)
+static void put_controls(struct fields *fields, const struct gate_vmx *vmx, struct fpa root)
 {
-	put(fields, 0x4000, controls->pin);
-	put(fields, 0x4002, controls->proc);
-	put(fields, 0x401e, controls->proc_2);
-	put(fields, 0x400c, controls->exit);
-	put(fields, 0x4012, controls->entry);
+	put(fields, 0x4000, vmx->pin);
+	put(fields, 0x4002, vmx->proc);
+	put(fields, 0x401e, vmx->proc_2);
+	put(fields, 0x400c, vmx->exit);
+	put(fields, 0x4012, vmx->entry);
 	put(fields, 0x2000, PORTS_LOW * EPT_PAGE_BYTES);
 	put(fields, 0x2002, PORTS_HIGH * EPT_PAGE_BYTES);
 	put(fields, 0x2004, MSRS * EPT_PAGE_BYTES);
@@ -337,14 +326,12 @@ static bool begin_vmx(struct gate_vcpu *vcpu, struct error *error)
 static bool vmx_start(struct gate_vcpu *vcpu, const struct gate_start *start, struct error *error)
 {
 	struct fields fields = { .list = gate_layout(vcpu)->list };
-	struct vmx_controls controls;
 
-	if (!get_controls(vcpu->gate->host, &controls, error) ||
-	    !gate_set_sregs(vcpu, vcpu->gate->service_root, SELECTOR_GATE_CODE,
+	if (!gate_set_sregs(vcpu, vcpu->gate->service_root, SELECTOR_GATE_CODE,
 			    SELECTOR_GATE_DATA, 0, CR4_VMXE, error) ||
 	    (!vcpu->entered && !begin_vmx(vcpu, error)))
 		return false;
-	put_controls(&fields, &controls, start->root);
+	put_controls(&fields, &vcpu->gate->vmx, start->root);
 	put_host(&fields, vcpu);
 	if (!write_fields(vcpu, &fields, error))
 		return false;
@@ -415,46 +402,54 @@ static void serve_cpuid(struct gate_vcpu *vcpu, struct gate_exit *exit)
 	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
 }
 
-static void refuse(const struct gate_vcpu *vcpu, struct gate_exit *exit)
+/* What the VMM has set up wrongly is not the guest's mistake, and is said in the manual's words. */
+static void decode_setup(const struct vmx_report *report, struct gate_exit *exit)
 {
-	const struct vmx_report *report = report_of(vcpu);
-	unsigned reason = report->reason & 0xffff;
-
 	exit->kind = GATE_EXIT_HOST;
-	switch (reason) {
-	case VMX_EXIT_TRIPLE_FAULT:
-		snprintf(exit->text, sizeof(exit->text), "it caused a triple fault");
-		break;
-	case VMX_EXIT_HLT:
-		snprintf(exit->text, sizeof(exit->text), "it halted, and nothing can wake it");
-		break;
-	case VMX_EXIT_IO:
-		snprintf(exit->text, sizeof(exit->text), "it used port %#llx (%s), which it may not",
-			 (unsigned long long)(report->qualification >> 16 & 0xffff),
-			 report->qualification & 1u << 3 ? "in" : "out");
-		break;
-	case VMX_EXIT_RDMSR:
-	case VMX_EXIT_WRMSR:
-		snprintf(exit->text, sizeof(exit->text), "it %s MSR %#llx, which it may not",
-			 reason == VMX_EXIT_WRMSR ? "wrote" : "read",
-			 vcpu->run->s.regs.regs.rcx & 0xffffffff);
-		break;
-	case VMX_EXIT_GUEST_STATE:
-		snprintf(exit->text, sizeof(exit->text),
-			 "VM entry refused its guest state, qualification %#llx",
-			 (unsigned long long)report->qualification);
-		break;
-	case VMX_EXIT_EPT_MISCONFIGURATION:
+	if (report->reason == VMX_EXIT_EPT_MISCONFIGURATION)
 		snprintf(exit->text, sizeof(exit->text),
 			 "the entry that translates %#llx is misconfigured",
 			 (unsigned long long)report->gpa);
+	else
+		snprintf(exit->text, sizeof(exit->text),
+			 "VM entry refused its guest state, qualification %#llx",
+			 (unsigned long long)report->qualification);
+}
+
+static void refuse(const struct gate_vcpu *vcpu, struct gate_exit *exit)
+{
+	const struct vmx_report *report = report_of(vcpu);
+	uint64_t msr = vcpu->run->s.regs.regs.rcx & 0xffffffff;
+	unsigned reason = report->reason & 0xffff;
+
+	switch (reason) {
+	case VMX_EXIT_HLT:
+		machine_refuse(exit, MACHINE_HALT, 0);
+		break;
+	case VMX_EXIT_TRIPLE_FAULT:
+		machine_refuse(exit, MACHINE_TRIPLE_FAULT, 0);
+		break;
+	case VMX_EXIT_IO:
+		machine_refuse(exit,
+			       report->qualification & 1u << 3 ? MACHINE_PORT_IN :
+								 MACHINE_PORT_OUT,
+			       report->qualification >> 16 & 0xffff);
+		break;
+	case VMX_EXIT_RDMSR:
+		machine_refuse(exit, MACHINE_MSR_READ, msr);
+		break;
+	case VMX_EXIT_WRMSR:
+		machine_refuse(exit, MACHINE_MSR_WRITE, msr);
+		break;
+	case VMX_EXIT_VMCALL ... VMX_EXIT_VMXON:
+		machine_refuse(exit, MACHINE_HYPERVISOR, reason);
+		break;
+	case VMX_EXIT_GUEST_STATE:
+	case VMX_EXIT_EPT_MISCONFIGURATION:
+		decode_setup(report, exit);
 		break;
 	default:
-		snprintf(exit->text, sizeof(exit->text), "%s, exit reason %u",
-			 reason >= VMX_EXIT_VMCALL && reason <= VMX_EXIT_VMXON ?
-				 "it used an instruction that is a hypervisor's" :
-				 "it did what it may not",
-			 reason);
+		machine_refuse(exit, MACHINE_OTHER, reason);
 		break;
 	}
 }
@@ -498,7 +493,7 @@ static void vmx_decode(struct gate_vcpu *vcpu, struct gate_exit *exit)
 static const unsigned char *vmx_finish_list(struct gate_vcpu *vcpu, const struct fpa *root,
 					    uint64_t *list_end)
 {
-	bool single = vcpu->gate->ept_features & EPT_CAP_SINGLE;
+	bool single = vcpu->gate->vmx.ept_features & EPT_CAP_SINGLE;
 
 	list_end[0] = VMCS_EPT_POINTER;
 	list_end[1] = root->v | EPTP_BITS;
@@ -512,6 +507,40 @@ static void vmx_go_back(struct gate_vcpu *vcpu, struct kvm_regs *registers)
 {
 	(void)vcpu;
 	registers->rip = gate_label(gate_vmx_resume);
+}
+
+/* NMIs are blocked after one that was an exit, until an IRET: to the end of a chain. */
+static bool unblock_nmi(struct gate_vcpu *vcpu, struct error *error)
+{
+	uint64_t *list = gate_layout(vcpu)->list;
+
+	list[0] = gate_label(gate_chain_end);
+	list[1] = SELECTOR_GATE_CODE;
+	list[2] = 2; /* RFLAGS */
+	list[3] = gate_stack(vcpu);
+	list[4] = SELECTOR_GATE_DATA;
+	return gate_run_chain(vcpu, gate_label(gate_nmi_return), list_at(vcpu), error);
+}
+
+/* In its gate or, by an NMI, from its guest there. */
+static bool vmx_pass(struct gate_vcpu *vcpu, const struct fpa *root, struct error *error)
+{
+	struct kvm_regs registers;
+	bool in_guest;
+	bool passed;
+
+	if (!gate_in_guest(vcpu, &in_guest, error))
+		return false;
+	if (!in_guest)
+		return gate_take_root(vcpu, root, error);
+	if (!gate_interrupt(vcpu, error))
+		return false;
+	registers = vcpu->run->s.regs.regs;
+	passed = unblock_nmi(vcpu, error) && gate_take_root(vcpu, root, error);
+	vmx_go_back(vcpu, &registers);
+	vcpu->run->s.regs.regs = registers;
+	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
+	return passed;
 }
 
 static void vmx_registers(const struct gate_vcpu *vcpu, const struct gate_exit *exit,
@@ -536,5 +565,6 @@ const struct gate_ops gate_vmx_ops = {
 	.decode = vmx_decode,
 	.finish_list = vmx_finish_list,
 	.go_back = vmx_go_back,
+	.pass = vmx_pass,
 	.registers = vmx_registers,
 };

@@ -72,20 +72,11 @@ static bool serve_exception(struct guest *guest, const struct gate_exit *exit)
 			 (unsigned long long)exit->error_code);
 }
 
-/* A signal means that somebody wants something; what, stands in the guest. */
-static bool serve_interruption(struct guest *guest)
+static bool end_as_told(struct guest *guest, enum guest_status status)
 {
-	struct fleet *fleet = guest->fleet;
-	enum guest_status stop;
-
-	pthread_mutex_lock(&fleet->lock);
-	guest->seat->vcpu.run->immediate_exit = 0;
-	stop = guest->stop;
-	pthread_mutex_unlock(&fleet->lock);
-	if (stop == GUEST_RUNNING)
-		return true;
-	return guest_end(guest, stop, stop == GUEST_TIMEOUT ? "it ran longer than its time limit" :
-							      "it was stopped");
+	return guest_end(guest, status,
+			 status == GUEST_TIMEOUT ? "it ran longer than its time limit" :
+						   "it was stopped");
 }
 
 /* KVM found no memory behind a page that the guest may use: it was cut off from its file. */
@@ -109,15 +100,29 @@ static bool serve(struct guest *guest, const struct gate_exit *exit)
 		return call_serve(guest);
 	case GATE_EXIT_EXCEPTION:
 		return serve_exception(guest, exit);
-	case GATE_EXIT_INTERRUPTED:
-		return serve_interruption(guest);
 	case GATE_EXIT_BAD_ADDRESS:
 		return serve_bad_address(guest, exit);
-	case GATE_EXIT_HOST:
+	case GATE_EXIT_INTERRUPTED: /* What somebody wants of it stands at its seat's door. */
 	case GATE_EXIT_SERVED:
+		return true;
+	case GATE_EXIT_HOST:
 		break;
 	}
 	return guest_end(guest, GUEST_FAULT, "%s", exit->text);
+}
+
+/* Does what others want of the vCPU, until nobody does and it counts as in its guest. */
+static bool enter(struct guest *guest)
+{
+	struct seat_order order = seat_enter(guest->seat);
+	struct error error;
+
+	while (order.what == SEAT_PASS) {
+		if (!gate_pass(&guest->seat->vcpu, &order.root, &error))
+			return guest_end(guest, GUEST_HOST_ERROR, "%s", error.text);
+		order = seat_enter(guest->seat);
+	}
+	return order.what == SEAT_ENTER || end_as_told(guest, order.stop);
 }
 
 /* Runs up to the next exit and serves it; false if the guest has ended. */
@@ -125,7 +130,10 @@ static bool run_once(struct guest *guest)
 {
 	struct gate_exit exit;
 
+	if (!enter(guest))
+		return false;
 	gate_run(&guest->seat->vcpu, &exit);
+	seat_leave(guest->seat);
 	if (serve(guest, &exit))
 		return true;
 	if (guest->status == GUEST_FAULT || guest->status == GUEST_HOST_ERROR)

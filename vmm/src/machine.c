@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * What a guest that is a machine of its own may know of its processor. Leaves and bits that are not
- * on the list read as 0.
+ * What a guest that is a machine of its own may know of its processor, and what it may not do. Leaves
+ * and bits of CPUID that are not on the list read as 0.
  */
+#include <stdio.h>
+
 #include "gate_internal.h"
 
 /* A leaf that guests may read, and the bits of it that they may see. */
@@ -59,4 +61,28 @@ void machine_cpuid(const struct host *host, struct kvm_regs *registers)
 	registers->rbx = entry ? entry->ebx & rule->ebx : 0;
 	registers->rcx = entry ? entry->ecx & rule->ecx : 0;
 	registers->rdx = entry ? entry->edx & rule->edx : 0;
+}
+
+/* SYSENTER_CS, _ESP, _EIP; STAR, LSTAR, CSTAR, SFMASK; FS, GS and kernel GS base. */
+const uint32_t machine_free_msrs[MACHINE_FREE_MSRS] = {
+	0x174,	    0x175,	0x176,	    0xc0000081, 0xc0000082,
+	0xc0000083, 0xc0000084, 0xc0000100, 0xc0000101, 0xc0000102,
+};
+
+void machine_refuse(struct gate_exit *exit, enum machine_offence offence, uint64_t number)
+{
+	static const char *const texts[] = {
+		[MACHINE_HALT] = "it halted, and nothing can wake it",
+		[MACHINE_TRIPLE_FAULT] = "it caused a triple fault",
+		[MACHINE_PORT_IN] = "it used port %#llx (in), which it may not",
+		[MACHINE_PORT_OUT] = "it used port %#llx (out), which it may not",
+		[MACHINE_MSR_READ] = "it read MSR %#llx, which it may not",
+		[MACHINE_MSR_WRITE] = "it wrote MSR %#llx, which it may not",
+		[MACHINE_HYPERVISOR] =
+			"it used an instruction that is a hypervisor's, exit code %#llx",
+		[MACHINE_OTHER] = "it did what it may not, exit code %#llx",
+	};
+
+	exit->kind = GATE_EXIT_HOST;
+	snprintf(exit->text, sizeof(exit->text), texts[offence], (unsigned long long)number);
 }

@@ -163,3 +163,31 @@ bool memfile_read_page(const struct memfile *file, uint64_t page, void *to)
 	memset((char *)to + done, 0, PAGE_BYTES - done);
 	return done == PAGE_BYTES || start + done >= file->bytes;
 }
+
+bool memfile_write(const struct memfile *file, uint64_t offset, const void *from, uint64_t bytes)
+{
+	size_t done = 0;
+
+	/* hugetlbfs has no write(). */
+	if (file->page_bytes != PAGE_BYTES) {
+		memcpy((char *)file->mapping + offset, from, bytes);
+		return true;
+	}
+	while (done < bytes) {
+		ssize_t put = pwrite(file->fd, (const char *)from + done, bytes - done,
+				     (off_t)(offset + done));
+
+		if (put < 0 && errno == EINTR)
+			continue;
+		if (put <= 0)
+			return false;
+		done += (size_t)put;
+	}
+	return true;
+}
+
+void memfile_give_back(const struct memfile *file, uint64_t page, uint64_t count)
+{
+	posix_fadvise(file->fd, (off_t)(page * PAGE_BYTES), (off_t)(count * PAGE_BYTES),
+		      POSIX_FADV_DONTNEED);
+}

@@ -44,4 +44,10 @@ bool memfile_shrank(const struct memfile *file);
  */
 bool memfile_read_page(const struct memfile *file, uint64_t page, void *to);
 
+/* Writes @bytes bytes at @offset of a writable file, within its @file->bytes. */
+bool memfile_write(const struct memfile *file, uint64_t offset, const void *from, uint64_t bytes);
+
+/* The host may have the memory behind pages that nobody maps, where the file can be read again. */
+void memfile_give_back(const struct memfile *file, uint64_t page, uint64_t count);
+
 #endif

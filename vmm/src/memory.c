@@ -36,7 +36,7 @@ static bool add_slot(struct memory *memory, struct fpa at, uint64_t bytes, void 
 }
 
 static bool area_create(struct memory *memory, struct memory_area *area, const char *name,
-			struct fpa at, uint64_t pages, struct error *error)
+			struct fpa at, uint64_t pages, bool writable, struct error *error)
 {
 	*area = (struct memory_area){ .at = at, .bytes = pages * EPT_PAGE_BYTES, .fd = -1 };
 	area->fd = memfd_create(name, MFD_CLOEXEC);
@@ -49,7 +49,7 @@ static bool area_create(struct memory *memory, struct memory_area *area, const c
 		return error_set(error, EXIT_FAILED, "cannot map %llu bytes for %s: %s",
 				 (unsigned long long)area->bytes, name, strerror(errno));
 	}
-	return add_slot(memory, at, area->bytes, area->mapping, true, error);
+	return add_slot(memory, at, area->bytes, area->mapping, writable, error);
 }
 
 static void area_destroy(struct memory_area *area)
@@ -75,16 +75,19 @@ bool memory_create(struct memory *memory, const struct host *host, int vm,
 		.gate.fd = -1,
 		.tables.fd = -1,
 		.pages.fd = -1,
+		.spare.fd = -1,
 	};
-	if (!area_create(memory, &memory->gate, "s2vm gate", (struct fpa){ 0 }, gate_pages, error))
+	if (!area_create(memory, &memory->gate, "s2vm gate", (struct fpa){ 0 }, gate_pages, true,
+			 error))
 		return false;
 	/* The gate's window maps gate and tables by 2 MiB pages. */
 	if (!area_create(memory, &memory->tables, "s2vm tables",
-			 align_up(memory->gate.bytes, UINT64_C(2) << 20), table_pages, error))
+			 align_up(memory->gate.bytes, UINT64_C(2) << 20), table_pages, true,
+			 error))
 		return false;
 	if (!area_create(memory, &memory->pages, "s2vm private pages",
 			 align_up(memory->tables.at.v + memory->tables.bytes, GIB), private_pages,
-			 error))
+			 true, error))
 		return false;
 	memory->next_window = align_up(memory->pages.at.v + memory->pages.bytes, GIB);
 	return true;
@@ -95,6 +98,17 @@ void memory_destroy(struct memory *memory)
 	area_destroy(&memory->gate);
 	area_destroy(&memory->tables);
 	area_destroy(&memory->pages);
+	area_destroy(&memory->spare);
+}
+
+bool memory_add_spare(struct memory *memory, uint64_t pages, struct error *error)
+{
+	struct fpa window = memory->next_window;
+
+	if (!area_create(memory, &memory->spare, "s2vm spare pages", window, pages, false, error))
+		return false;
+	memory->next_window = align_up(window.v + memory->spare.bytes, GIB);
+	return true;
 }
 
 bool memory_add_file(struct memory *memory, const struct memfile *file, struct fpa *window,
@@ -118,11 +132,17 @@ static bool area_has(const struct memory_area *area, struct fpa at)
 	return at.v - area->at.v < area->bytes;
 }
 
+bool memory_is_spare(const struct memory *memory, struct fpa at)
+{
+	return area_has(&memory->spare, at);
+}
+
 void *memory_at(const struct memory *memory, struct fpa at)
 {
-	const struct memory_area *areas[] = { &memory->pages, &memory->tables, &memory->gate };
+	const struct memory_area *areas[] = { &memory->pages, &memory->tables, &memory->gate,
+					      &memory->spare };
 
-	for (unsigned i = 0; i < 3; i++)
+	for (unsigned i = 0; i < sizeof(areas) / sizeof(areas[0]); i++)
 		if (area_has(areas[i], at))
 			return areas[i]->mapping + (at.v - areas[i]->at.v);
 	abort(); /* An address that nobody was given. */
@@ -151,28 +171,38 @@ static bool read_file(const struct memory *memory, struct fpa from, void *to, ui
 bool memory_read(const struct memory *memory, struct fpa from, void *to, uint64_t bytes)
 {
 	assert(from.v % EPT_PAGE_BYTES + bytes <= EPT_PAGE_BYTES);
-	if (from.v >= memory->pages.at.v + memory->pages.bytes)
+	if (from.v >= memory->pages.at.v + memory->pages.bytes && !memory_is_spare(memory, from))
 		return read_file(memory, from, to, bytes);
 	memcpy(to, memory_at(memory, from), bytes);
 	return true;
 }
 
-void memory_drop(const struct memory *memory, struct fpa at, uint64_t bytes)
+/* In whole pages of the file's own, which may be larger than ours: the host takes no less. */
+static bool drop_file(const struct memfile *file, uint64_t offset, uint64_t bytes)
+{
+	uint64_t start = offset & ~(file->page_bytes - 1);
+	uint64_t end = (offset + bytes + file->page_bytes - 1) & ~(file->page_bytes - 1);
+
+	return madvise((char *)file->mapping + start, end - start, MADV_DONTNEED) == 0;
+}
+
+bool memory_drop(const struct memory *memory, struct fpa at, uint64_t bytes)
 {
 	for (unsigned i = 0; i < memory->file_count; i++) {
 		uint64_t offset = at.v - memory->windows[i].v;
 
-		if (offset < memory->files[i]->pages * EPT_PAGE_BYTES) {
-			madvise((char *)memory->files[i]->mapping + offset, bytes, MADV_DONTNEED);
-			return;
-		}
+		if (offset < memory->files[i]->pages * EPT_PAGE_BYTES)
+			return drop_file(memory->files[i], offset, bytes);
 	}
-	madvise(memory_at(memory, at), bytes, MADV_DONTNEED);
+	return madvise(memory_at(memory, at), bytes, MADV_DONTNEED) == 0;
 }
 
 void memory_discard(const struct memory *memory, struct fpa at, uint64_t bytes)
 {
-	assert(area_has(&memory->pages, at));
-	fallocate(memory->pages.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-		  (off_t)(at.v - memory->pages.at.v), (off_t)bytes);
+	const struct memory_area *area =
+		memory_is_spare(memory, at) ? &memory->spare : &memory->pages;
+
+	assert(area_has(area, at));
+	fallocate(area->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		  (off_t)(at.v - area->at.v), (off_t)bytes);
 }

@@ -5,9 +5,9 @@
  *	0            the gate's code, its tables, one page for each vCPU
  *	tables_at    table pages, which the gate can store to
  *	pages_at     private pages
- *	beyond       a window for each memory file, aligned to 1 GiB
+ *	beyond       a window for each memory file, and one for spare pages, aligned to 1 GiB
  *
- * Gate, tables and private pages lie in memfds, so that pages can be given back and dropped from
+ * Gate, tables, private and spare pages lie in memfds, so that pages can be given back and dropped from
  * KVM's translations (MADV_DONTNEED on a shared mapping keeps the contents).
  */
 #ifndef VMM_MEMORY_H
@@ -38,6 +38,7 @@ struct memory {
 	struct memory_area gate;
 	struct memory_area tables;
 	struct memory_area pages;
+	struct memory_area spare; /* where pages of files can be moved to; often none */
 	struct fpa next_window;
 	const struct memfile *files[MEMORY_FILES];
 	struct fpa windows[MEMORY_FILES];
@@ -54,7 +55,11 @@ void memory_destroy(struct memory *memory);
 bool memory_add_file(struct memory *memory, const struct memfile *file, struct fpa *window,
 		     struct error *error);
 
-/* Where the VMM sees gate, table or private memory at @at. */
+/* Makes @pages spare pages, which KVM lets guests only read. */
+bool memory_add_spare(struct memory *memory, uint64_t pages, struct error *error);
+bool memory_is_spare(const struct memory *memory, struct fpa at);
+
+/* Where the VMM sees gate, table, private or spare memory at @at. */
 void *memory_at(const struct memory *memory, struct fpa at);
 
 /*
@@ -63,8 +68,13 @@ void *memory_at(const struct memory *memory, struct fpa at);
  */
 bool memory_read(const struct memory *memory, struct fpa from, void *to, uint64_t bytes);
 
-/* Drops all translations to [at, at + bytes), from every vCPU; with @contents the memory too. */
-void memory_drop(const struct memory *memory, struct fpa at, uint64_t bytes);
+/*
+ * Drops all translations to [at, at + bytes), which lie in one area or file, from every vCPU. False if the
+ * host refuses: they may still be there.
+ */
+bool memory_drop(const struct memory *memory, struct fpa at, uint64_t bytes);
+
+/* The same for private or spare pages, and the memory goes too. */
 void memory_discard(const struct memory *memory, struct fpa at, uint64_t bytes);
 
 #endif

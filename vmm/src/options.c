@@ -82,6 +82,85 @@ bool option_name(const char *text, const char *option, const char *const *names,
 	return error_set(error, EXIT_INPUT, "%s is %s, not \"%s\"", option, all, text);
 }
 
+/* The next word of a list; false at its end. Words that do not fit are wrong anyway. */
+static bool next_word(const char **text, char *word, size_t size)
+{
+	size_t length;
+
+	if (!*text)
+		return false;
+	length = strcspn(*text, ",");
+	snprintf(word, size, "%.*s", (int)(length < size ? length : size - 1), *text);
+	*text = (*text)[length] ? *text + length + 1 : NULL;
+	return true;
+}
+
+bool option_list(const char *text, const char *option, const char *const *names, unsigned *places,
+		 struct error *error)
+{
+	char word[32];
+	unsigned place;
+
+	*places = 0;
+	while (next_word(&text, word, sizeof(word))) {
+		if (!option_name(word, option, names, &place, error))
+			return false;
+		*places |= 1u << place;
+	}
+	return true;
+}
+
+const char *const option_level_names[] = {"pt", "pd", "pdpt", "pml4", NULL};
+
+/* A level by its number or name; 0 if it is none. */
+static unsigned level_of(const char *word, unsigned top)
+{
+	for (unsigned level = 1; level <= top; level++)
+		if (strcmp(word, option_level_names[level - 1]) == 0 ||
+		    (word[0] == (char)('0' + level) && !word[1]))
+			return level;
+	return 0;
+}
+
+bool option_levels(const char *text, const char *option, unsigned top, unsigned *levels,
+		   struct error *error)
+{
+	const char *rest = text;
+	char word[32];
+	unsigned level;
+
+	*levels = 0;
+	if (strcmp(text, "all") == 0)
+		*levels = (2u << top) - 2;
+	if (strcmp(text, "all") == 0 || strcmp(text, "none") == 0)
+		return true;
+	while (next_word(&rest, word, sizeof(word))) {
+		level = level_of(word, top);
+		if (!level)
+			return error_set(error, EXIT_INPUT,
+					 "%s is all, none, or a list of pt to %s or 1 to %u, such "
+					 "as pt,pd; not \"%s\"",
+					 option, option_level_names[top - 1], top, text);
+		*levels |= 1u << level;
+	}
+	return true;
+}
+
+bool option_range(const char *text, const char *option, uint64_t *from, uint64_t *until,
+		  struct error *error)
+{
+	const char *rest;
+	bool good = digits(text, from, &rest) && *rest == '-';
+
+	*until = 0;
+	if (good && rest[1])
+		good = digits(rest + 1, until, &rest) && !*rest && *from < *until;
+	return good || error_set(error, EXIT_INPUT,
+				 "%s wants FROM-UNTIL, the second greater than the first, or "
+				 "FROM-, not \"%s\"",
+				 option, text);
+}
+
 bool option_switch(const char *text, const char *option, bool *on, struct error *error)
 {
 	*on = strcmp(text, "on") == 0;

@@ -19,6 +19,22 @@ bool option_number(const char *text, const char *option, uint64_t least, uint64_
 bool option_name(const char *text, const char *option, const char *const *names, unsigned *place,
 		 struct error *error);
 
+/* Some of @names, which NULL ends, with commas between them: bit n of @places for the nth. */
+bool option_list(const char *text, const char *option, const char *const *names, unsigned *places,
+		 struct error *error);
+
+/* Levels of tables up to @top, as numbers or names, or "all" or "none": bit n for level n. */
+bool option_levels(const char *text, const char *option, unsigned top, unsigned *levels,
+		   struct error *error);
+
+/* "FROM-UNTIL", which are numbers and not in it, or "FROM-" without an end, which @until = 0 stands
+ * for. */
+bool option_range(const char *text, const char *option, uint64_t *from, uint64_t *until,
+		  struct error *error);
+
+/* Names of tables by level, from level 1 on. */
+extern const char *const option_level_names[];
+
 /* Names of enum fleet_entries, in its order. */
 extern const char *const option_entries[];
 

@@ -2,6 +2,7 @@
 #include "report.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 uint64_t report_table_bytes(const struct ept_usage *usage)
@@ -35,19 +36,82 @@ static void result_hex(const struct guest *guest, char *text)
 		strcpy(text, "-");
 }
 
-static void print_guest(const struct guest *guest)
+/* What each space pays for; without memory for that, @count is 0. */
+struct accounts {
+	struct ept_account *items;
+	size_t count;
+};
+
+static struct accounts take_accounts(const struct fleet *fleet)
 {
+	size_t max = fleet->guest_count + 1ul; /* the template's is one */
+	struct accounts accounts = { .items = calloc(max, sizeof(*accounts.items)) };
+
+	if (accounts.items)
+		accounts.count = ept_accounts(fleet->ept, accounts.items, max);
+	return accounts;
+}
+
+/* All zero where there is none. */
+static struct ept_account account_of(const struct accounts *accounts, const struct ept_space *space)
+{
+	for (size_t at = 0; at < accounts->count; at++)
+		if (accounts->items[at].space == space)
+			return accounts->items[at];
+	return (struct ept_account){ 0 };
+}
+
+static uint64_t part_of(const struct ept_account *account)
+{
+	return account->tables_part_bytes + account->pages_part_bytes;
+}
+
+static uint64_t all_parts(const struct accounts *accounts)
+{
+	uint64_t bytes = 0;
+
+	for (size_t at = 0; at < accounts->count; at++)
+		bytes += part_of(&accounts->items[at]);
+	return bytes;
+}
+
+static double in_kib(uint64_t bytes)
+{
+	return (double)bytes / 1024;
+}
+
+static void print_guest(const struct guest *guest, const struct accounts *accounts)
+{
+	struct ept_account account = account_of(accounts, guest->space);
 	char result[2 * sizeof(guest->result) + 1];
 	struct ept_space_usage usage;
 
 	result_hex(guest, result);
 	ept_space_usage(guest->space, &usage);
-	printf("%5u %-10s %4llu %8llu %8llu %7llu %7llu  %s\n", guest->id,
+	printf("%5u %-10s %4llu %8llu %8llu %7llu %7llu %10.1f  %s\n", guest->id,
 	       guest_status_name(guest->status), (unsigned long long)guest->exit_value,
 	       (unsigned long long)ept_space_faults(guest->space),
 	       (unsigned long long)(usage.pages_alone + usage.pages_shared),
 	       (unsigned long long)usage.tables_alone, (unsigned long long)usage.tables_shared,
-	       result);
+	       in_kib(part_of(&account)), result);
+}
+
+/* What no guest has alone, and all together, which is what the pools have given out. */
+static void print_totals(const struct fleet *fleet, const struct accounts *accounts)
+{
+	struct ept_account template = account_of(accounts, fleet->template_space);
+	struct ept_usage usage;
+
+	ept_usage(fleet->ept, &usage);
+	if (fleet->template_space)
+		printf("    - %-10s %4s %8s %8llu %7llu %7llu %10.1f  -\n", "template", "-", "-",
+		       (unsigned long long)(template.pages_alone + template.pages_shared),
+		       (unsigned long long)template.tables_alone,
+		       (unsigned long long)template.tables_shared, in_kib(part_of(&template)));
+	printf("    - %-10s %4s %8s %8llu %7llu %7s %10.1f  -\n", "total", "-", "-",
+	       (unsigned long long)usage.pages,
+	       (unsigned long long)(report_table_bytes(&usage) / EPT_PAGE_BYTES), "-",
+	       in_kib(all_parts(accounts)));
 }
 
 static unsigned count_status(const struct fleet *fleet, enum guest_status status)
@@ -57,6 +121,41 @@ static unsigned count_status(const struct fleet *fleet, enum guest_status status
 	for (unsigned i = 0; i < fleet->guest_count; i++)
 		count += fleet->guests[i].status == status;
 	return count;
+}
+
+/* Regions too small to hold a table's span wherever they lie: the index has none of theirs (T9). */
+static unsigned small_regions(const struct fleet *fleet)
+{
+	const struct program *program = fleet->config.program;
+	uint64_t span = ept_table_span(1);
+	unsigned count = fleet->config.file->pages * EPT_PAGE_BYTES < span;
+
+	for (unsigned i = 0; i < program->region_count; i++)
+		count += program->regions[i].bytes < span;
+	return count;
+}
+
+static uint64_t share_events(const struct fleet *fleet)
+{
+	struct ept_counters counters;
+
+	ept_counters(fleet->ept, &counters);
+	return counters.share_events;
+}
+
+/* How often tables were shared, and what was not and why (F12, F19, T9). */
+static void print_sharing(const struct fleet *fleet)
+{
+	if (!fleet->config.sharing)
+		return;
+	if (fleet_below_threshold(fleet)) {
+		printf("not shared: a guest needs %llu tables, threshold %u\n",
+		       (unsigned long long)fleet->tables_needed, fleet->config.share_threshold);
+		return;
+	}
+	printf("share events %llu; %u of %u regions are below 2 MiB and not shared through the index\n",
+	       (unsigned long long)share_events(fleet), small_regions(fleet),
+	       fleet->config.program->region_count + 1);
 }
 
 static void print_summary(const struct fleet *fleet, uint64_t elapsed_ns)
@@ -75,15 +174,26 @@ static void print_summary(const struct fleet *fleet, uint64_t elapsed_ns)
 	       (unsigned long long)usage.tables[3], (unsigned long long)usage.tables[4],
 	       report_bytes(usage.pages * EPT_PAGE_BYTES, pages),
 	       (unsigned long long)host_shadow_pages(fleet->stats_fd));
+	print_sharing(fleet);
+}
+
+static void print_guests(const struct fleet *fleet, bool headers)
+{
+	struct accounts accounts = take_accounts(fleet);
+
+	if (headers)
+		puts("guest status     exit   faults  private  tables  shared  part(KiB)  result");
+	for (unsigned i = 0; i < fleet->guest_count; i++)
+		print_guest(&fleet->guests[i], &accounts);
+	print_totals(fleet, &accounts);
+	free(accounts.items);
 }
 
 void report_run(const struct fleet *fleet, uint64_t elapsed_ns,
 		const struct report_options *options)
 {
-	if (options->headers && !options->quiet)
-		puts("guest status     exit   faults  private  tables  shared  result");
-	for (unsigned i = 0; i < fleet->guest_count && !options->quiet; i++)
-		print_guest(&fleet->guests[i]);
+	if (!options->quiet)
+		print_guests(fleet, options->headers);
 	print_summary(fleet, elapsed_ns);
 }
 
@@ -92,20 +202,23 @@ static json_t *integer(uint64_t value)
 	return json_integer((json_int_t)value);
 }
 
-static json_t *guest_json(const struct guest *guest)
+static json_t *guest_json(const struct guest *guest, const struct accounts *accounts)
 {
+	struct ept_account account = account_of(accounts, guest->space);
 	char result[2 * sizeof(guest->result) + 1];
 	struct ept_space_usage usage;
 
 	result_hex(guest, result);
 	ept_space_usage(guest->space, &usage);
-	return json_pack("{s:i, s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:s}", "id", (int)guest->id,
-			 "status", guest_status_name(guest->status), "exit",
+	return json_pack("{s:i, s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "id",
+			 (int)guest->id, "status", guest_status_name(guest->status), "exit",
 			 integer(guest->exit_value), "result", result, "faults",
 			 integer(ept_space_faults(guest->space)), "private_pages",
 			 integer(usage.pages_alone + usage.pages_shared), "tables_alone",
-			 integer(usage.tables_alone), "tables_shared",
-			 integer(usage.tables_shared), "report", guest->report);
+			 integer(usage.tables_alone), "tables_shared", integer(usage.tables_shared),
+			 "space", integer(ept_space_number(guest->space)), "tables_part_bytes",
+			 integer(account.tables_part_bytes), "private_part_bytes",
+			 integer(account.pages_part_bytes), "report", guest->report);
 }
 
 json_t *report_levels(const struct ept_usage *usage)
@@ -122,24 +235,65 @@ void report_json(json_t *value)
 	json_decref(value);
 }
 
-void report_run_json(const struct fleet *fleet, uint64_t elapsed_ns)
+static json_t *template_json(const struct fleet *fleet, const struct accounts *accounts)
 {
+	struct ept_account account = account_of(accounts, fleet->template_space);
+
+	if (!fleet->template_space)
+		return json_null();
+	return json_pack("{s:o, s:o, s:o}", "space",
+			 integer(ept_space_number(fleet->template_space)), "tables_part_bytes",
+			 integer(account.tables_part_bytes), "private_part_bytes",
+			 integer(account.pages_part_bytes));
+}
+
+/* What each guest and the template pay, and all of them. */
+static void add_accounts(json_t *report, const struct fleet *fleet)
+{
+	struct accounts accounts = take_accounts(fleet);
 	json_t *guests = json_array();
-	struct ept_usage usage;
 
 	for (unsigned i = 0; i < fleet->guest_count; i++)
-		json_array_append_new(guests, guest_json(&fleet->guests[i]));
+		json_array_append_new(guests, guest_json(&fleet->guests[i], &accounts));
+	json_object_set_new(report, "template", template_json(fleet, &accounts));
+	json_object_set_new(report, "parts_bytes", integer(all_parts(&accounts)));
+	json_object_set_new(report, "guests", guests);
+	free(accounts.items);
+}
+
+static void add_sharing(json_t *report, const struct fleet *fleet)
+{
+	bool small = fleet_below_threshold(fleet);
+
+	json_object_set_new(report, "share_events", integer(share_events(fleet)));
+	json_object_set_new(report, "tables_needed", integer(fleet->tables_needed));
+	json_object_set_new(report, "share_threshold", integer(fleet->config.share_threshold));
+	json_object_set_new(report, "not_shared", small ? json_string("threshold") : json_null());
+	json_object_set_new(report, "regions", integer(fleet->config.program->region_count + 1));
+	json_object_set_new(report, "regions_not_shared", integer(small_regions(fleet)));
+}
+
+void report_run_json(const struct fleet *fleet, uint64_t elapsed_ns,
+		     const struct findings *findings)
+{
+	struct ept_usage usage;
+	json_t *report;
+
 	ept_usage(fleet->ept, &usage);
-	report_json(json_pack(
-		"{s:s, s:s, s:s, s:b, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "schema",
-		"s2vm-run-1", "engine", engine_name(fleet->config.engine), "mode",
-		fleet->config.mode == EPT_SHARED ? "shared" : "private", "sharing",
-		fleet->config.sharing, "memory_file", fleet->config.file->name, "file_bytes",
-		integer(fleet->config.file->bytes), "elapsed_us", integer(elapsed_ns / 1000),
-		"tables", report_levels(&usage), "table_bytes",
-		integer(report_table_bytes(&usage)), "private_bytes",
-		integer(usage.pages * EPT_PAGE_BYTES), "kvm_shadow_pages",
-		integer(host_shadow_pages(fleet->stats_fd)), "guests", guests));
+	report = json_pack("{s:s, s:s, s:s, s:b, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "schema",
+			   "s2vm-run-1", "engine", engine_name(fleet->config.engine), "mode",
+			   fleet->config.mode == EPT_SHARED ? "shared" : "private", "sharing",
+			   fleet->config.sharing, "memory_file", fleet->config.file->name,
+			   "file_bytes", integer(fleet->config.file->bytes), "elapsed_us",
+			   integer(elapsed_ns / 1000), "tables", report_levels(&usage),
+			   "table_bytes", integer(report_table_bytes(&usage)), "private_bytes",
+			   integer(usage.pages * EPT_PAGE_BYTES), "kvm_shadow_pages",
+			   integer(host_shadow_pages(fleet->stats_fd)));
+	add_sharing(report, fleet);
+	if (findings)
+		json_object_set_new(report, "check", findings_json(findings));
+	add_accounts(report, fleet);
+	report_json(report);
 }
 
 void report_failures(const struct fleet *fleet)

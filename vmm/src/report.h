@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 
+#include "findings.h"
 #include "fleet.h"
 
 struct report_options {
@@ -16,8 +17,9 @@ struct report_options {
 void report_run(const struct fleet *fleet, uint64_t elapsed_ns,
 		const struct report_options *options);
 
-/* The same as one JSON object of schema s2vm-run-1. */
-void report_run_json(const struct fleet *fleet, uint64_t elapsed_ns);
+/* The same as one JSON object of schema s2vm-run-1, with what the checker found, if @findings is not NULL. */
+void report_run_json(const struct fleet *fleet, uint64_t elapsed_ns,
+		     const struct findings *findings);
 
 /* One line to stderr for each guest that ended badly. */
 void report_failures(const struct fleet *fleet);

@@ -80,6 +80,84 @@ static void switches_are_on_or_off(void **state)
 	assert_false(option_switch("yes", "--sharing", &on, &error));
 }
 
+static void levels_have_names_and_numbers(void **state)
+{
+	static const struct {
+		const char *text;
+		unsigned levels;
+	} cases[] = {
+		{"all", 0xe},	     {"none", 0},  {"pt", 2},	{"pd", 4},	 {"pdpt", 8},
+		{"pt,pd,pdpt", 0xe}, {"1,3", 0xa}, {"1,pt", 2}, {"pdpt,1", 0xa},
+	};
+	static const char *const wrong[] = {
+		"",	     ",",   "pt,",   ",pt",
+		"pt,,pd",    "0",   "4",     "pml4",
+		"11",	     "PT",  "pt pd", "all,pt",
+		"none,none", " pt", "-1",    "ptptptptptptptptptptptptptptptptptptptpt"};
+	struct error error;
+	unsigned levels;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_true(option_levels(cases[i].text, "--share-levels", 3, &levels, &error));
+		assert_int_equal(levels, cases[i].levels);
+	}
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		assert_false(option_levels(wrong[i], "--share-levels", 3, &levels, &error));
+		assert_int_equal(error.exit, EXIT_INPUT);
+		assert_non_null(strstr(error.text, "--share-levels"));
+	}
+	assert_true(option_levels("pml4", "--level", 4, &levels, &error));
+	assert_int_equal(levels, 1u << 4);
+}
+
+static void ranges_are_half_open(void **state)
+{
+	static const char *const wrong[] = {"",
+					    "-",
+					    "5",
+					    "-5",
+					    "5-5",
+					    "6-5",
+					    "0-0",
+					    "1-2-",
+					    "1 -2",
+					    "a-b",
+					    "1-2x",
+					    "1--2",
+					    "0-99999999999999999999"};
+	uint64_t from, until;
+	struct error error;
+
+	(void)state;
+	assert_true(option_range("3-7", "--share-events", &from, &until, &error));
+	assert_int_equal(from, 3);
+	assert_int_equal(until, 7);
+	assert_true(option_range("12-", "--share-events", &from, &until, &error));
+	assert_int_equal(from, 12);
+	assert_int_equal(until, 0);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		assert_false(option_range(wrong[i], "--share-events", &from, &until, &error));
+		assert_int_equal(error.exit, EXIT_INPUT);
+		assert_non_null(strstr(error.text, "--share-events"));
+	}
+}
+
+static void lists_name_some(void **state)
+{
+	static const char *const names[] = {"fill", "share", "free", NULL};
+	struct error error;
+	unsigned places;
+
+	(void)state;
+	assert_true(option_list("free,fill", "--event", names, &places, &error));
+	assert_int_equal(places, 5);
+	assert_false(option_list("fill,walk", "--event", names, &places, &error));
+	assert_string_equal(error.text, "--event is fill, share or free, not \"walk\"");
+	assert_false(option_list("", "--event", names, &places, &error));
+	assert_false(option_list("fill,", "--event", names, &places, &error));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -87,6 +165,9 @@ int main(void)
 		cmocka_unit_test(wrong_sizes_are_named),
 		cmocka_unit_test(numbers_have_bounds),
 		cmocka_unit_test(switches_are_on_or_off),
+		cmocka_unit_test(levels_have_names_and_numbers),
+		cmocka_unit_test(ranges_are_half_open),
+		cmocka_unit_test(lists_name_some),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -50,4 +50,7 @@ static inline unsigned ept_entry_index(struct gpa gpa, unsigned level)
 /* One past the highest guest-physical address of four levels of tables. */
 #define EPT_GPA_END (UINT64_C(1) << 48)
 
+/* One past the highest fleet-physical address that an entry can hold. */
+#define EPT_FPA_END (UINT64_C(1) << 52)
+
 #endif

@@ -26,6 +26,7 @@
 #include <stdint.h>
 
 #include "ept/addr.h"
+#include "rmap/rmap.h"
 
 struct ept;
 struct ept_space;
@@ -44,6 +45,7 @@ enum ept_status {
 	EPT_INVALID,   /* not aligned, empty, or beyond what can be addressed */
 	EPT_FROZEN,    /* a frozen space's memory cannot be changed */
 	EPT_NO_PARENT, /* the space was not cloned from a frozen one */
+	EPT_WATCHED,   /* the page of the memory file is watched: tell who watches, and then try again */
 };
 
 const char *ept_status_text(enum ept_status status);
@@ -60,6 +62,9 @@ struct ept_edit {
 	uint64_t value;
 	uint64_t old;
 	enum ept_edit_by by;
+	/* For the engine: the table's level, for a table may have a new life once it is unlocked; */
+	uint8_t level;
+	bool moved; /* and whether what is referred to goes from one entry to another. */
 };
 
 /* Copy 4 KiB to a private page that no entry points at yet. */
@@ -102,9 +107,31 @@ struct ept_progress {
 	struct gpa start;
 	struct gpa at;
 	struct gpa end;
+	struct gpa to; /* where another range begins, of the same size */
 };
 
-/* Tables that the change keeps locked: at most one of each level below the root. */
+/* A pass over all entries that map pages of a memory file, and how far it got. */
+struct ept_sweep {
+	unsigned kind;
+	unsigned stage;
+	struct file_page at;
+	uint64_t first;
+	uint64_t end;
+	uint64_t tables;	/* edited so far */
+	uint64_t *accessed;	/* harvest: the caller's bits */
+	struct fpa from;	/* move: where the page lay, */
+	struct file_page to;	/* which page it is to lie in, */
+	struct file_page left;	/* and the spare page that it leaves, */
+	bool release;		/* if any */
+	enum ept_status failed; /* what the pass ends with, when all is invalidated */
+};
+
+/*
+ * Tables that the change keeps locked: one of each level below the root, and where private pages move,
+ * those of level 1 that they move to.
+ */
+#define EPT_HELD (2 * EPT_ROOT_LEVEL)
+
 struct ept_held {
 	struct ept_table *table;
 	bool owned;	/* the space's alone, to be changed: it leaves the share index */
@@ -130,11 +157,18 @@ struct ept_change {
 	struct ept *ept;
 	struct ept_space *space;
 	struct ept_table *old_root; /* where root_changed */
-	struct ept_held held[EPT_ROOT_LEVEL];
+	struct ept_held held[EPT_HELD];
 	unsigned held_count;
 	struct ept_fresh fresh[EPT_ROOT_LEVEL];
 	unsigned fresh_count;
 	struct ept_progress progress;
+	struct ept_sweep sweep;
+	struct ept_list found;	 /* of struct rmap_entry */
+	struct ept_list watched; /* of uint64_t: bits of the pass's pages, which were before */
+	/* An entry that is to map a copy: the reverse map knows it for the original until then. */
+	struct file_page copied;
+	struct rmap_entry copied_by;
+	bool copied_known;
 	struct ept_list scrubbed_tables; /* of uint32_t */
 	struct ept_list scrubbed_pages;	 /* of uint32_t */
 };

@@ -62,6 +62,14 @@ struct ept_config {
 	uint64_t root_entry;
 	/* Levels of tables that guests may find in the share index: bit n for level n. */
 	unsigned share_levels;
+	/* A space that needs no more tables than this beside its root has its own (F19). */
+	unsigned share_threshold;
+	/*
+	 * Each time that a table is to be shared has a number, from 0. Those below @share_from and from
+	 * @share_until on (0: no end) are not shared, to find by bisection the one that does harm (F12).
+	 */
+	uint64_t share_from;
+	uint64_t share_until;
 };
 
 #define EPT_SHARE_ALL (1u << 1 | 1u << 2 | 1u << 3)
@@ -70,7 +78,9 @@ struct ept_config {
 struct ept_file {
 	struct fpa window; /* a multiple of 2 MiB, where regions are to have large entries */
 	uint64_t pages;
-	bool writable; /* whether regions of mode EPT_SHARED may map it */
+	uint64_t capacity; /* pages to which it may grow within its window; @pages if that is more */
+	bool writable;	   /* whether regions of mode EPT_SHARED may map it */
+	bool spare;	   /* no region maps it: pages of other files may be moved here */
 };
 
 struct ept_space_options {
@@ -90,6 +100,7 @@ struct ept_counters {
 	uint64_t leaves_broken;	 /* entries of 2 MiB replaced by tables */
 	uint64_t tables_dropped; /* references dropped */
 	uint64_t tables_freed;	 /* last references dropped */
+	uint64_t share_events;	 /* times that a table was to be shared */
 };
 
 /* What there is at this moment. */
@@ -109,17 +120,81 @@ struct ept_space_usage {
 	uint64_t pages_shared;	/* private pages that another table also maps */
 };
 
+/* A space's part of all that is in use. */
+struct ept_account {
+	struct ept_space *space;
+	uint64_t tables_alone; /* that no other space is translated by */
+	uint64_t tables_shared;
+	uint64_t tables_part_bytes; /* its part, where each table is divided among its spaces */
+	uint64_t pages_alone;	    /* private pages, the same */
+	uint64_t pages_shared;
+	uint64_t pages_part_bytes;
+};
+
 struct ept;
 struct ept_space;
 
-/* An engine, or NULL when memory ran out. */
+/* An engine, or NULL when memory ran out, or what is configured is not aligned, overlaps or is too high. */
 struct ept *ept_create(const struct ept_config *config);
 
 /* All spaces must be destroyed before. */
 void ept_destroy(struct ept *ept);
 
-/* Makes a memory file known; its number, or -1 when memory ran out. Before any space maps it. */
+/*
+ * Makes a memory file known, before any space maps it: its number, or -1 when there are too many files, or its
+ * window is not aligned to a page, overlaps that of another, or is too high.
+ */
 int ept_file_add(struct ept *ept, const struct ept_file *file);
+
+/* The file has @pages now, no fewer than before and at most its capacity. */
+enum ept_status ept_file_grow(struct ept *ept, uint32_t file, uint64_t pages);
+
+/*
+ * Passes over all entries that map @count pages of a file from @first on, whatever the number of
+ * spaces: one table is edited for each step, and no space is locked. They return with a change to
+ * finish like the operations on spaces, and exclude each other until then.
+ */
+
+/*
+ * Takes the pages from all tables, so that the caller may do as it likes with the memory behind them. A
+ * guest that comes back to one of them faults it in again.
+ */
+enum ept_status ept_file_reclaim(struct ept *ept, struct file_page first, uint64_t count,
+				 struct ept_change *change);
+
+/*
+ * Moves a page of a file that no region may write to: copied to the free page @to of a spare file, or back
+ * to its own place, where it must still be, and from then on found there. Its old place is unused when the change is finished.
+ */
+enum ept_status ept_file_move(struct ept *ept, struct file_page page, struct file_page to,
+			      struct ept_change *change);
+
+/*
+ * Watches pages: from the end of the change on nobody writes to them, neither a guest, whose write
+ * fault ends with EPT_WATCHED, nor who asks ept_file_write_begin() (F29).
+ */
+enum ept_status ept_file_watch(struct ept *ept, struct file_page first, uint64_t count,
+			       struct ept_change *change);
+
+/* No longer. Guests get the right to write back when they fault. */
+void ept_file_unwatch(struct ept *ept, struct file_page first, uint64_t count);
+
+bool ept_file_watched(const struct ept *ept, struct file_page page);
+
+/*
+ * For who writes to a file other than through a guest's tables: EPT_WATCHED, or EPT_OK and nobody
+ * begins to watch before ept_file_write_end().
+ */
+enum ept_status ept_file_write_begin(struct ept *ept, struct file_page page);
+void ept_file_write_end(struct ept *ept);
+
+/*
+ * Sets bit i of @accessed (the others stay) if page @first + i was accessed since the last harvest
+ * through some table, as far as the processor or KVM notes that, and begins anew.
+ * EPT_INVALID where the format has no bit for it.
+ */
+enum ept_status ept_file_harvest(struct ept *ept, struct file_page first, uint64_t count,
+				 uint64_t *accessed, struct ept_change *change);
 
 /* An empty space. Its root exists at once. */
 enum ept_status ept_space_create(struct ept *ept, const struct ept_space_options *options,
@@ -143,6 +218,13 @@ enum ept_status ept_space_protect(struct ept_space *space, struct gpa start, uin
 				  unsigned rights, struct ept_change *change);
 
 /*
+ * Moves the regions and the private pages of [from, from + bytes), which must have no hole, to @to, where
+ * there must be no region.
+ */
+enum ept_status ept_space_move(struct ept_space *space, struct gpa from, uint64_t bytes,
+			       struct gpa to, struct ept_change *change);
+
+/*
  * Makes an access of @access (one of enum ept_rights) at @gpa possible: fills in what is missing,
  * and for a write unshares the tables on the path and copies the page. A change without edits means
  * that somebody else did it meanwhile.
@@ -159,6 +241,13 @@ enum ept_status ept_space_clone(struct ept_space *parent, struct ept_space **out
 
 /* Lets no operation change the space's memory any more, so that clones can be reset to it. */
 enum ept_status ept_space_freeze(struct ept_space *space, struct ept_change *change);
+
+/*
+ * Freezes what a space is at this moment, as a new space @frozen, and lets the space go on as its first
+ * clone (B2). Costs what a clone costs: the entries of the root lose the right to write.
+ */
+enum ept_status ept_space_snapshot(struct ept_space *space, struct ept_space **frozen,
+				   struct ept_change *change);
 
 /* Gives a clone of a frozen space that space's regions and memory back. */
 enum ept_status ept_space_reset(struct ept_space *space, struct ept_change *change);
@@ -197,6 +286,16 @@ uint64_t ept_space_faults(const struct ept_space *space);
 void ept_usage(struct ept *ept, struct ept_usage *usage);
 void ept_counters(struct ept *ept, struct ept_counters *counters);
 void ept_space_usage(struct ept_space *space, struct ept_space_usage *usage);
+
+/*
+ * Divides all tables and private pages among the spaces, up to @max of them; the parts add up to what
+ * ept_usage() says. Returns the number of spaces, 0 without memory. No operation may be under way.
+ */
+size_t ept_accounts(struct ept *ept, struct ept_account *accounts, size_t max);
+
+/* A number that no other space of the engine has had; and how many tables its regions need. */
+uint32_t ept_space_number(const struct ept_space *space);
+uint64_t ept_space_tables(struct ept_space *space);
 
 /* Bytes of the VMM's own memory that the engine's descriptors and the reverse map occupy. */
 uint64_t ept_overhead_bytes(struct ept *ept);

@@ -32,6 +32,7 @@ struct ept_format {
 	uint64_t table_bits; /* set in every entry that points at a table, accessed included */
 	uint64_t leaf_bits;  /* set in every entry that maps a page; accessed and dirty included, or
 				the processor would write to shared tables */
+	uint64_t accessed_bit; /* in every leaf entry: set again by who walks it */
 	uint64_t large_bit;  /* set besides in an entry of a PD that maps 2 MiB at once */
 	struct ept_right_bits write;
 	struct ept_right_bits exec;

@@ -72,6 +72,12 @@ bool rmap_owner_remove(struct rmap *map, struct rmap_entry parent);
 /* Entry @parent, which the map knows, now points at table @child. Cannot fail. */
 void rmap_owner_move(struct rmap *map, uint32_t child, struct rmap_entry parent);
 
+/* Table @to, which points at no table, points at what table @from points at, entry by entry. */
+bool rmap_owner_copy(struct rmap *map, uint32_t from, uint32_t to);
+
+/* Table @table points at no table any more. */
+void rmap_owner_clear(struct rmap *map, uint32_t table);
+
 /* Entries that point at @child: as rmap_page_find(). */
 size_t rmap_owner_find(struct rmap *map, uint32_t child, struct rmap_entry *out, size_t max);
 

@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: MIT
+/* Mistakes that passes over a file, moves of ranges and snapshots could make; each of them was made
+ * once. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ept_internal.h"
+#include "ept/trace.h"
+#include "failing_alloc.h"
+#include "port.h"
+
+#define AT    (UINT64_C(4) * GIB1)
+#define FAR   (GIB512 * 7 + GIB1 * 3)
+#define PAGES (4 * EPT_ENTRIES)
+#define BYTES (PAGES * KIB4)
+#define PAGE  37
+#define OTHER (PAGE + 2 * EPT_ENTRIES)
+
+static struct world *world_of(void **state)
+{
+	struct world_options options = world_defaults(*state);
+
+	return world_create(&options);
+}
+
+static struct guest *guest_with(struct world *world, uint32_t file, enum ept_mode mode, bool large)
+{
+	struct guest *guest = guest_create(world, 0, true);
+	struct ept_region region = region_of(AT, BYTES, file, 0, RW);
+
+	region.mode = mode;
+	region.large = large;
+	assert_int_equal(guest_map(guest, &region), EPT_OK);
+	return guest;
+}
+
+/*
+ * The leaf of the first guest is its alone again, and tainted: its entry grants write, no path
+ * does. Moved as it is to a table whose path does, it would let the guest write to the clone's
+ * page.
+ */
+static void S2_a_page_that_moves_does_not_bring_a_right_along(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, false);
+	struct guest *a = guest_with(world, file, EPT_PRIVATE, false);
+	struct guest *b;
+
+	guest_must_write(a, AT, 1);
+	b = guest_must_clone(a);
+	guest_must_write(b, AT + KIB4, 2);
+	assert_int_equal(guest_move(a, AT, KIB4, FAR), EPT_OK);
+	guest_must_write(a, FAR, 3);
+	guest_must_read(b, AT, 1);
+	world_destroy(world);
+}
+
+/* A second watch of a page that cannot be done does not end the first. */
+static void S10_a_watch_that_fails_leaves_others_alone(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, true);
+	struct guest *a = guest_with(world, file, EPT_SHARED, false);
+	struct file_page page = {file, PAGE};
+	struct ept_change change = {0};
+	struct tally tally;
+
+	guest_must_write(a, AT + PAGE * KIB4, 1);
+	assert_int_equal(world_watch(world, page, 1, &tally), EPT_OK);
+	failing_alloc_arm(1);
+	assert_int_equal(ept_file_watch(world->ept, page, 1, &change), EPT_NO_MEMORY);
+	failing_alloc_disarm();
+	ept_change_free(&change);
+	assert_true(ept_file_watched(world->ept, page));
+	assert_int_equal(guest_write(a, AT + PAGE * KIB4, 2), EPT_WATCHED);
+	world_destroy(world);
+}
+
+static void S10_a_watch_that_is_cancelled_leaves_others_alone(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, true);
+	struct guest *a = guest_with(world, file, EPT_SHARED, false);
+	struct file_page page = {file, PAGE};
+	struct ept_change change = {0};
+	struct tally tally;
+
+	guest_must_write(a, AT + PAGE * KIB4, 1);
+	assert_int_equal(world_watch(world, page, 1, &tally), EPT_OK);
+	assert_int_equal(ept_file_watch(world->ept, page, 5, &change), EPT_OK);
+	ept_change_cancel(&change);
+	ept_change_free(&change);
+	assert_true(ept_file_watched(world->ept, page));
+	page.page++;
+	assert_false(ept_file_watched(world->ept, page));
+	world_check(world);
+	world_destroy(world);
+}
+
+/* Nothing is special about 2 MiB of which no page was moved in the end: entries of 2 MiB are right.
+ */
+static void S10_a_move_that_fails_leaves_2_mib_entries(void **state)
+{
+	for (unsigned k = 0; k < 12; k++) {
+		struct world *world = world_of(state);
+		uint32_t file = world_file(world, PAGES, false);
+		uint32_t spare = world_spare_file(world, 4);
+		struct guest *a = guest_with(world, file, EPT_PRIVATE, true);
+		struct ept_change change = {0};
+		enum ept_status status;
+
+		guest_must_read(a, AT + PAGE * KIB4, world_stamp(file, PAGE, 0));
+		if (k)
+			failing_alloc_arm(k);
+		status = ept_file_move(world->ept, (struct file_page){file, PAGE},
+				       (struct file_page){spare, 0}, &change);
+		failing_alloc_disarm();
+		if (status == EPT_OK)
+			ept_change_cancel(&change);
+		ept_change_free(&change);
+		world_check(world);
+		guest_must_read(a, AT + PAGE * KIB4, world_stamp(file, PAGE, 0));
+		world_destroy(world);
+	}
+}
+
+static void S10_a_watch_that_fails_leaves_2_mib_entries(void **state)
+{
+	for (unsigned k = 0; k < 12; k++) {
+		struct world *world = world_of(state);
+		uint32_t file = world_file(world, PAGES, true);
+		struct guest *a = guest_with(world, file, EPT_SHARED, true);
+		struct ept_change change = {0};
+		enum ept_status status;
+
+		guest_must_write(a, AT + PAGE * KIB4, 1);
+		if (k)
+			failing_alloc_arm(k);
+		status = ept_file_watch(world->ept, (struct file_page){file, PAGE}, EPT_ENTRIES,
+					&change);
+		failing_alloc_disarm();
+		if (status == EPT_OK)
+			ept_change_cancel(&change);
+		ept_change_free(&change);
+		world_check(world);
+		guest_must_write(a, AT + PAGE * KIB4, 2);
+		world_destroy(world);
+	}
+}
+
+/* What is no longer watched can be mapped by 2 MiB again. */
+static void F26_after_a_watch_2_mib_entries_come_back(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, true);
+	struct file_page page = {file, PAGE};
+	struct tally tally;
+	struct guest *a;
+	uint64_t entry;
+
+	assert_int_equal(world_watch(world, page, 1, &tally), EPT_OK);
+	ept_file_unwatch(world->ept, page, 1);
+	a = guest_with(world, file, EPT_SHARED, true);
+	guest_must_write(a, AT, 1);
+	entry = guest_entry(a, AT, 2);
+	assert_true(ept_entry_present(entry) && ept_entry_is_leaf(*state, 2, entry));
+	world_destroy(world);
+}
+
+/* A page that moves was not accessed by that. */
+static void F27_a_page_that_moves_was_not_accessed(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, false);
+	uint32_t spare = world_spare_file(world, 4);
+	struct guest *a = guest_with(world, file, EPT_PRIVATE, false);
+	uint64_t accessed[PAGES / 64] = {0};
+	struct file_page first = {file, 0};
+	struct tally tally;
+
+	guest_must_read(a, AT, world_stamp(file, 0, 0));
+	assert_int_equal(world_harvest(world, first, EPT_ENTRIES, accessed, &tally), EPT_OK);
+	assert_int_equal(world_move_page(world, (struct file_page){file, PAGE},
+					 (struct file_page){spare, 0}, &tally),
+			 EPT_OK);
+	memset(accessed, 0, sizeof(accessed));
+	assert_int_equal(world_harvest(world, first, EPT_ENTRIES, accessed, &tally), EPT_OK);
+	assert_int_equal(accessed[0], 0);
+	world_destroy(world);
+}
+
+/* "A root was shared by cloning, or by going back to a parent." */
+static void F12_going_back_is_an_event(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, false);
+	struct guest *a = guest_with(world, file, EPT_PRIVATE, false);
+	struct ept_counters before, after;
+	struct guest *b;
+
+	guest_must_write(a, AT, 1);
+	assert_int_equal(guest_freeze(a), EPT_OK);
+	b = guest_must_clone(a);
+	guest_must_write(b, AT, 2);
+	ept_counters(world->ept, &before);
+	assert_int_equal(guest_reset(b), EPT_OK);
+	ept_counters(world->ept, &after);
+	assert_int_equal(after.tables_cloned, before.tables_cloned + 1);
+	world_destroy(world);
+}
+
+/* ---- what happens at the same time ---- */
+
+struct mover {
+	struct world *world;
+	uint32_t file;
+	uint32_t spare;
+};
+
+/* The page goes home, and another one takes the place that it left. */
+static void *move_home_and_reuse(void *argument)
+{
+	struct mover *mover = argument;
+	struct tally tally;
+
+	world_move_page(mover->world, (struct file_page){mover->file, PAGE},
+			(struct file_page){mover->file, PAGE}, &tally);
+	world_move_page(mover->world, (struct file_page){mover->file, OTHER},
+			(struct file_page){mover->spare, 0}, &tally);
+	return NULL;
+}
+
+/*
+ * A guest writes to a page that lies elsewhere, and copies it from there, as it is to lie in
+ * another place: the copy must be over before the place is used otherwise. @with: what it has to do
+ * besides.
+ */
+enum copied { FROM_INDEX, FROM_CLONE, NOTHING_THERE };
+
+static void copy_while_it_moves(const void *format, enum copied with)
+{
+	struct world_options options = world_defaults(format);
+	struct world *world = world_create(&options);
+	struct mover mover = {world, world_file(world, PAGES, false), world_spare_file(world, 4)};
+	struct guest *a = guest_with(world, mover.file, EPT_PRIVATE, false);
+	struct guest *b = NULL;
+	struct ept_change change = {0};
+	pthread_t thread;
+	struct tally tally;
+
+	assert_int_equal(world_move_page(world, (struct file_page){mover.file, PAGE},
+					 (struct file_page){mover.spare, 0}, &tally),
+			 EPT_OK);
+	if (with != NOTHING_THERE)
+		guest_must_read(a, AT, world_stamp(mover.file, 0, 0));
+	if (with == FROM_INDEX) {
+		b = guest_with(world, mover.file, EPT_PRIVATE, false);
+		guest_must_read(b, AT, world_stamp(mover.file, 0, 0));
+	}
+	if (with == FROM_CLONE)
+		b = guest_must_clone(a);
+	world->check_every = 0;
+	assert_int_equal(
+		ept_space_fault(a->space, (struct gpa){AT + PAGE * KIB4}, EPT_WRITE, &change),
+		EPT_OK);
+	assert_int_equal(pthread_create(&thread, NULL, move_home_and_reuse, &mover), 0);
+	/* Long enough for who does not wait. */
+	usleep(20000);
+	assert_int_equal(world_run(world, &change, EPT_OK, &tally), EPT_OK);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	world->check_every = 1;
+	world_check(world);
+	guest_must_read(a, AT + PAGE * KIB4, world_stamp(mover.file, PAGE, 0));
+	if (b)
+		guest_must_read(b, AT + PAGE * KIB4, world_stamp(mover.file, PAGE, 0));
+	world_destroy(world);
+}
+
+static void S5_a_page_of_a_table_from_the_index_is_copied_as_it_moves(void **state)
+{
+	copy_while_it_moves(*state, FROM_INDEX);
+}
+
+static void S5_a_page_of_a_clones_table_is_copied_as_it_moves(void **state)
+{
+	copy_while_it_moves(*state, FROM_CLONE);
+}
+
+static void S5_a_page_of_a_new_table_is_copied_as_it_moves(void **state)
+{
+	copy_while_it_moves(*state, NOTHING_THERE);
+}
+
+/*
+ * A pass that fails in a later step has to see to it that nobody uses what its earlier steps took
+ * away: one table maps a page more often than there are tables.
+ */
+static void S6_a_watch_that_fails_midway_and_is_tried_again(void **state)
+{
+	struct world_options options = world_defaults(*state);
+	struct ept_change change = {0};
+	struct world *world;
+	struct guest *a, *b;
+	struct tally tally;
+	uint32_t file;
+
+	options.tables = 16;
+	world = world_create(&options);
+	file = world_file(world, PAGES, true);
+	a = guest_with(world, file, EPT_SHARED, false);
+	b = guest_create(world, 0, true);
+	guest_must_write(a, AT + PAGE * KIB4, 1);
+	for (unsigned i = 0; i < 40; i++) {
+		struct ept_region region = region_of(FAR + i * KIB4, KIB4, file, PAGE + 1, RW);
+
+		region.mode = EPT_SHARED;
+		assert_int_equal(guest_map(b, &region), EPT_OK);
+		guest_must_write(b, FAR + i * KIB4, 1);
+	}
+	world->check_every = 0;
+	assert_int_equal(ept_file_watch(world->ept, (struct file_page){file, PAGE}, 2, &change),
+			 EPT_OK);
+	world_commit(world, &change, &tally);
+	failing_alloc_arm(1);
+	while (ept_change_finish(&change) == EPT_MORE) {
+		failing_alloc_disarm();
+		world_commit(world, &change, &tally);
+		failing_alloc_arm(1);
+	}
+	failing_alloc_disarm();
+	ept_change_free(&change);
+	assert_false(ept_file_watched(world->ept, (struct file_page){file, PAGE}));
+	assert_int_equal(world_watch(world, (struct file_page){file, PAGE}, 1, &tally), EPT_OK);
+	world->check_every = 1;
+	assert_int_equal(guest_write(a, AT + PAGE * KIB4, 2), EPT_WATCHED);
+	world_destroy(world);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		EACH_FORMAT(S2_a_page_that_moves_does_not_bring_a_right_along),
+		EACH_FORMAT(S10_a_watch_that_fails_leaves_others_alone),
+		EACH_FORMAT(S10_a_watch_that_is_cancelled_leaves_others_alone),
+		EACH_FORMAT(S10_a_move_that_fails_leaves_2_mib_entries),
+		EACH_FORMAT(S10_a_watch_that_fails_leaves_2_mib_entries),
+		EACH_FORMAT(F26_after_a_watch_2_mib_entries_come_back),
+		EACH_FORMAT(F27_a_page_that_moves_was_not_accessed),
+		EACH_FORMAT(F12_going_back_is_an_event),
+		EACH_FORMAT(S5_a_page_of_a_table_from_the_index_is_copied_as_it_moves),
+		EACH_FORMAT(S5_a_page_of_a_clones_table_is_copied_as_it_moves),
+		EACH_FORMAT(S5_a_page_of_a_new_table_is_copied_as_it_moves),
+		EACH_FORMAT(S6_a_watch_that_fails_midway_and_is_tried_again),
+	};
+
+	return cmocka_run_group_tests_name("ept.passes", tests, NULL, NULL);
+}
