@@ -1,111 +1,48 @@
-/* SPDX-License-Identifier: MIT */
-/*
- * How tables are published, shared, copied, dropped and used again while CPUs run guests.
- *
- * Three guests, whose memory is one page, on two CPUs. Guest 1 has a vCPU on each CPU, guest 2 one on
- * CPU 1, guest 3 one on CPU 0; translations of a vCPU stay in its CPU's TLB while another runs there.
- * Above the page stand a leaf table and a root. Guests 1 and 2 begin with empty roots and map the same
- * file; guest 3 is cloned from guest 1. Numbers begin with 1, 0 is "none" or an absent entry. What is
- * left out stands in docs/model.md; scripts/model runs all of this.
- *
- * Asserted is, whenever a CPU can use a translation: the page is one that the guest's own tables show,
- * or showed before the operation that is under way; a page that can be written to is no other guest's;
- * tables on the path are alive and the guest's. Beside that, no process may wait for ever.
- *
- *	here			in the code
- *	Cpu			vmm/src/guest.c: guest_run, run_once, enter
- *	enter, recall		vmm/src/seat.c: seat_enter, seat_leave, seat_recall
- *	pass			vmm/src/gate.c: gate_pass
- *	begin, end		ept/src/change.c: ept_change_begin, end
- *	own, own_page		ept/src/fault.c: fault_write, write_private_leaf, copy_page; without a
- *				write, ept/src/map.c: own_border, own_middle
- *	own_root, own_child,	ept/src/own.c: ept_own_root, ept_own_child, unshare_child, replace,
- *	own_child_again, keep	copy_table, keep, sanitize
- *	link			ept/src/change.c: ept_change_link, store_fresh
- *	cancel			ept/src/change.c: ept_change_abort
- *	read_fault		ept/src/fault.c: fault_read, hold_for_fill, add_child, make_child
- *	index_get		ept/src/index.c: ept_index_get, try_lookup
- *	unmap			ept/src/map.c: edit_step, of a whole span
- *	clone			ept/src/clone.c: clone_into, protect_root, ept_space_freeze
- *	reset			ept/src/clone.c: ept_space_reset, reset_root
- *	take_*			ept/src/table.c: ept_table_take; ept/src/page.c: ept_page_take
- *	put_leaf, put_root	ept/src/table.c: ept_table_put, put_reference, drop_entries, retire
- *	put_page		ept/src/page.c: ept_page_put
- *	store_upper, store_leaf	vmm/src/commit.c: store_edits, store_plain; vmm/src/gate.c: gate_commit
- *	commit			vmm/src/commit.c: fleet_commit, store_and_flush
- *	settle			ept/src/change.c: ept_change_finish, settle_held
- *	drop			ept/src/change.c: drop_old
- *	scrub			ept/src/scrub.c: ept_scrub, ept_scrub_finish; vmm/src/commit.c: fleet_scrub
- *	kvm_*			KVM, arch/x86/kvm/mmu/, as in ept/tests/kvm_model.c
- *
- * scripts/model reads the following lists. A line that begins with FULL is a set of options with which
- * nothing may be found. One that begins with GUARD names a guard, which -DNO_... leaves out, whereupon
- * something must be found; first come the options for that.
- *
- * KVM_AT_ONCE: a store to an upper entry takes effect for running CPUs at once, as KVM's do. Without it
- * they go on with what they have cached, which is less than KVM promises. DEADLOCKS: without TLBs and
- * shadows, but with CPUs and guests that do nothing for ever.
- *
- * FULL	-DOPERATIONS=4
- * FULL	-DOPERATIONS=4 -DKVM_AT_ONCE
- * FULL	-DOPERATIONS=5 -DDEADLOCKS
- *
- * GUARD - STORE_FIRST: entries are stored before what they referred to is dropped
- * GUARD - EDITS_IN_ORDER: they are stored in the order in which the engine lists them
- * GUARD - EDIT_BY_GATE: present entries are stored by a gate
- * GUARD - INVALIDATE_FIRST: vCPUs are recalled before what was replaced is dropped
- * GUARD -DKVM_AT_ONCE INVALIDATE_LEAF: leaf stores are followed by a recall, they reach no running CPU
- * GUARD - INVALIDATE_UPPER: so are upper stores, as if they reached none either
- * GUARD -DDEADLOCKS KICK: a vCPU that is in its guest is called out
- * GUARD -DDEADLOCKS KICK_BEFORE_RUN: a kick counts that comes before KVM_RUN (immediate_exit)
- * GUARD - WAIT: the recall waits until the vCPU is out
- * GUARD -DDEADLOCKS OUT_IS_ENOUGH: and no longer: not until it has passed its gate
- * GUARD -DDEADLOCKS PASSED_IS_ENOUGH: nor where it has passed its gate and is in its guest again
- * GUARD - ENTER_UNDER_LOCK: the mark is looked at, and "in its guest" set, in one hold of the door's lock
- * GUARD - MARK_CLEARED_FIRST: the mark goes before the vCPU passes its gate, not after
- * GUARD - FLUSH_AT_GATE: at its gate the vCPU forgets its translations
- * GUARD - ROOT_AT_GATE: and takes the root of the recall
- * GUARD - COMMITTED_ROOT: which was committed, and is not one that is being prepared
- * GUARD - QUARANTINE: dead tables are not free
- * GUARD - SCRUB_BY_GATE: until a gate has wiped them
- * GUARD - REFERENCE_IN_COPY: a copy takes references on what it refers to (F6)
- * GUARD - READ_ONLY_COPY: and does not let it be written to (F3)
- * GUARD - READ_ONLY_ENTRY: entries of a root lose the right to write when it becomes shared (F18)
- * GUARD - SANITIZE: rights that a table kept while it was shared go before it is written through (F3)
- * GUARD - COUNT_UNDER_LOCK: a use count goes down under the table's lock (F11)
- * GUARD - ZERO_ONCE: only who made it 0 lets the table go (F23)
- * GUARD - LOOK_UNDER_LOCK: a use count of 1 is seen under the table's lock
- * GUARD - SECOND_LOOK: one above 1 is looked at again, if the lock was given up to take a table (F5)
- * GUARD - FILL_UNDER_LOCK: an absent entry of a shared table is looked at again under its lock (F21)
- * GUARD - FROZEN_UNDER_LOCK: whether a space is frozen is looked at under its lock (B2)
- * GUARD - LEAVE_INDEX: a table leaves the index in the hold of its lock that changes it (CVE-2025-38084)
- * GUARD -DDEADLOCKS INDEX_TRIES: who has the index's lock only tries a table's
- * GUARD - KVM_SYNC_AT_LINK: KVM looks again at a leaf table that was stored to when it links its shadow
- * GUARD - KVM_SYNC_AT_ROOT: and when a vCPU takes a root
- */
-
 #ifndef OPERATIONS
 #define OPERATIONS 4
 #endif
 
 #define GUESTS 3
 #define CPUS 2
+#define HOST CPUS
 #define ROOTS 3
 #define LEAVES 3
-#define PAGES 3
-#define FILE 1 /* the file's page; the others are private ones */
+#define PRIVATE 2		/* private pages; the file's page comes behind them, */
+#define FILE (PRIVATE + 1)
+#define SPARE (PRIVATE + 2)	/* and where it lies when it was moved */
+#define IS_PRIVATE(page) ((page) && (page) < FILE)
 
 #define FREE 0
 #define LIVE 1
 #define QUARANTINED 2
 
-/* Seats: one for each vCPU. */
+/* Seats: one for each vCPU. Guest 1 has one on each CPU, guest 2 on CPU 1, guest 3 on CPU 0. */
 #define SEATS 4
 #define SEAT(cpu, guest) (guest == 1 -> cpu : guest)
+#define HAS_SEAT(cpu, guest) (guest == 1 || guest == 3 - cpu)
 
 /* Shadows of a leaf table: below entries that grant write, and below others. */
 #define ROLES ((LEAVES + 1) * 2)
 #define ROLE(leaf, writable) ((leaf) * 2 + (writable))
+
+#define WHEN(condition, statements) if :: condition -> statements :: else fi
+
+/* What has been come to: asked for with -DREACH=, it is what is to be found. */
+#define NOTHING 0
+#define JOINED 1
+#define KEPT 2
+#define FILLED 3
+#define SANITIZED 4
+#define REUSED 5
+#define STALE 6
+#define CALLED_OUT 7
+#define RESET_BACK 8
+#define MOVED_FOR_ALL 9
+#define NOT_PUBLISHED 10
+#ifndef REACH
+#define REACH NOTHING
+#endif
+#define REACHED(what) assert(REACH != what)
 
 /* Roots: an entry, which points at a leaf table; a use count. */
 byte root_to[ROOTS + 1];
@@ -121,13 +58,30 @@ byte leaf_count[LEAVES + 1];
 byte leaf_state[LEAVES + 1];
 bit leaf_tainted[LEAVES + 1];
 bit leaf_lock[LEAVES + 1];
+#if REACH == REUSED
+byte leaf_was[LEAVES + 1];
+#endif
 
-byte page_count[PAGES + 1];
-byte page_state[PAGES + 1];
+byte page_count[PRIVATE + 1];
+byte page_state[PRIVATE + 1];
 
 /* The share index. All keys are equal: a leaf table that shows the file. */
 byte indexed;
 bit index_lock;
+
+#ifdef MOVES
+byte place = FILE;
+byte leaving;		     /* by the pass that is under way */
+bit leaf_known[LEAVES + 1];  /* to the reverse map, for the file's page */
+bit leaf_published[LEAVES + 1];
+#define KNOW(leaf, known) leaf_known[leaf] = known
+#define PUBLISH(leaf) leaf_published[leaf] = 1
+#else
+#define place FILE
+#define leaving 0
+#define KNOW(leaf, known) skip
+#define PUBLISH(leaf) skip
+#endif
 
 byte space_root[GUESTS + 1];
 bit space_lock[GUESTS + 1];
@@ -144,9 +98,8 @@ byte budget = OPERATIONS;
 /* Doors; roots that vCPUs have; guests that CPUs are in, or are about to enter. */
 bit must_pass[SEATS];
 byte door_root[GUESTS + 1];
-bit second; /* CPU 1 runs guest 2, and not guest 1 */
 byte vcpu_root[SEATS];
-byte in_guest[CPUS];
+byte in_guest[CPUS + 1];
 bit kicked[CPUS];
 #ifdef NO_KICK_BEFORE_RUN
 bit running[CPUS];
@@ -155,9 +108,6 @@ bit running[CPUS];
 #ifndef DEADLOCKS
 byte tlb_page[SEATS];
 bit tlb_write[SEATS];
-#ifdef KVM_AT_ONCE
-byte tlb_root[SEATS]; /* by way of which the translation came */
-#endif
 byte shadow_leaf[ROOTS + 1];
 bit shadow_role[ROOTS + 1];
 byte shadow_page[ROLES];
@@ -165,9 +115,7 @@ bit shadow_write[ROLES];
 bit shadow_unsync[ROLES];
 #endif
 
-#define IS_PRIVATE(page) ((page) > FILE)
-#define IS_SHARED(leaf) (leaf_count[leaf] > 1)
-#define WHEN(condition, statements) if :: condition -> statements :: else fi
+byte at; /* of a loop within a step */
 
 /* ---- KVM ---- */
 
@@ -179,10 +127,7 @@ bit shadow_unsync[ROLES];
 inline tlb_drop(seat)
 {
 	tlb_page[seat] = 0;
-	tlb_write[seat] = 0;
-#ifdef KVM_AT_ONCE
-	tlb_root[seat] = 0
-#endif
+	tlb_write[seat] = 0
 }
 
 inline shadow_drop(role)
@@ -190,6 +135,20 @@ inline shadow_drop(role)
 	shadow_page[role] = 0;
 	shadow_write[role] = 0;
 	shadow_unsync[role] = 0
+}
+
+/* A gate's store to a root, which KVM write-protects: its shadow's entry goes. */
+inline kvm_stored_upper(root)
+{
+	shadow_leaf[root] = 0;
+	shadow_role[root] = 0
+}
+
+/* A gate's store to a leaf table: its shadows go out of sync, and nobody notices. */
+inline kvm_stored_leaf(leaf)
+{
+	shadow_unsync[ROLE(leaf, 0)] = shadow_page[ROLE(leaf, 0)] != 0;
+	shadow_unsync[ROLE(leaf, 1)] = shadow_page[ROLE(leaf, 1)] != 0
 }
 
 /* Looks again at a leaf table that a gate has stored to: what memory no longer says goes. */
@@ -200,39 +159,20 @@ inline kvm_sync(leaf, role)
 	shadow_unsync[role] = 0
 }
 
-/* A gate's store to a root, which KVM write-protects: its shadow's entry goes. */
-inline kvm_stored_upper(root)
-{
-	shadow_leaf[root] = 0;
-	shadow_role[root] = 0;
-#ifdef KVM_AT_ONCE
-	WHEN(tlb_root[0] == root, tlb_drop(0));
-	WHEN(tlb_root[1] == root, tlb_drop(1));
-	WHEN(tlb_root[2] == root, tlb_drop(2));
-	WHEN(tlb_root[3] == root, tlb_drop(3))
-#endif
-}
-
-/* A gate's store to a leaf table: its shadows go out of sync, and nobody notices. */
-inline kvm_stored_leaf(leaf)
-{
-	shadow_unsync[ROLE(leaf, 0)] = shadow_page[ROLE(leaf, 0)] != 0;
-	shadow_unsync[ROLE(leaf, 1)] = shadow_page[ROLE(leaf, 1)] != 0
-}
-
 /* The host takes a page's memory back: all translations to it go. */
-inline kvm_discard(page)
+inline kvm_drop(page)
 {
-	WHEN(shadow_page[ROLE(1, 0)] == page, shadow_drop(ROLE(1, 0)));
-	WHEN(shadow_page[ROLE(1, 1)] == page, shadow_drop(ROLE(1, 1)));
-	WHEN(shadow_page[ROLE(2, 0)] == page, shadow_drop(ROLE(2, 0)));
-	WHEN(shadow_page[ROLE(2, 1)] == page, shadow_drop(ROLE(2, 1)));
-	WHEN(shadow_page[ROLE(3, 0)] == page, shadow_drop(ROLE(3, 0)));
-	WHEN(shadow_page[ROLE(3, 1)] == page, shadow_drop(ROLE(3, 1)));
-	WHEN(tlb_page[0] == page, tlb_drop(0));
-	WHEN(tlb_page[1] == page, tlb_drop(1));
-	WHEN(tlb_page[2] == page, tlb_drop(2));
-	WHEN(tlb_page[3] == page, tlb_drop(3))
+	for (at : 2 .. ROLES - 1) {
+		WHEN(shadow_page[at] == page, shadow_drop(at))
+	}
+	for (at : 0 .. SEATS - 1) {
+		WHEN(tlb_page[at] == page, tlb_drop(at))
+#ifdef NO_ALL_SHARERS
+		;
+		WHEN(at == 1, break)
+#endif
+	}
+	at = 0
 }
 
 #define SHADOW(root) ROLE(shadow_leaf[root], shadow_role[root])
@@ -258,17 +198,20 @@ inline kvm_fetch(root)
 	shadow_write[SHADOW(root)] = leaf_write[shadow_leaf[root]]
 }
 
-/* ---- what is asserted ---- */
+/* ---- what is asserted of translations ---- */
 
-#define SHOWS(root, page) (root && root_to[root] && leaf_to[root_to[root]] == page)
-#define SEES(guest, page) \
+#define SHOWS(root, page) (leaf_to[root_to[root]] == page)
+#define SEES_PAGE(guest, page) \
 	(SHOWS(space_root[guest], page) || SHOWS(old_root[guest], page) || old_page[guest] == page)
+#define SEES(guest, page) \
+	(SEES_PAGE(guest, page) || (page >= FILE && SEES_PAGE(guest, (FILE + SPARE - page))))
 
 inline check_page(guest, page, write)
 {
 	assert(SEES(guest, page));
-	assert(page == FILE || (page_state[page] == LIVE && page_count[page] > 0));
-	assert(!write || page != FILE);
+	assert(page == place || page == leaving ||
+	       (IS_PRIVATE(page) && page_state[page] == LIVE && page_count[page] > 0));
+	assert(!write || IS_PRIVATE(page));
 	assert(!write || guest == 1 || !SEES(1, page));
 	assert(!write || guest == 2 || !SEES(2, page));
 	assert(!write || guest == 3 || !SEES(3, page))
@@ -288,12 +231,33 @@ inline walk(guest, seat, root)
 	check_tables(guest, root, shadow_leaf[root]);
 	tlb_page[seat] = shadow_page[SHADOW(root)];
 	tlb_write[seat] = shadow_write[SHADOW(root)] && shadow_role[root];
-#ifdef KVM_AT_ONCE
-	tlb_root[seat] = root;
-#endif
 	check_page(guest, tlb_page[seat], tlb_write[seat])
 }
 #endif /* not DEADLOCKS */
+
+/* ---- and of counts, when no operation is under way (S1, S3, S4) ---- */
+
+#define POINTS_AT(root, leaf) (root_state[root] == LIVE && root_to[root] == leaf)
+#define MAPS(leaf, page) (leaf_state[leaf] == LIVE && leaf_to[leaf] == page)
+
+inline check_counts()
+{
+	for (at : 1 .. ROOTS) {
+		assert(root_count[at] == (space_root[1] == at) + (space_root[2] == at) +
+					 (space_root[3] == at));
+		assert((root_state[at] == LIVE) == (root_count[at] > 0))
+	}
+	for (at : 1 .. LEAVES) {
+		assert(leaf_count[at] == POINTS_AT(1, at) + POINTS_AT(2, at) + POINTS_AT(3, at));
+		assert((leaf_state[at] == LIVE) == (leaf_count[at] > 0))
+	}
+	for (at : 1 .. PRIVATE) {
+		assert(page_count[at] == MAPS(1, at) + MAPS(2, at) + MAPS(3, at));
+		assert((page_state[at] == LIVE) == (page_count[at] > 0))
+	}
+	at = 0;
+	assert(!indexed || (leaf_state[indexed] == LIVE && !IS_PRIVATE(leaf_to[indexed])))
+}
 
 /* ---- pools and counts ---- */
 
@@ -321,6 +285,9 @@ inline take_leaf(out)
 	:: out > LEAVES -> out = 0
 	:: else ->
 		assert(indexed != out);
+#if REACH == REUSED
+		assert(!leaf_was[out] || leaf_was[out] == guest);
+#endif
 		leaf_state[out] = LIVE;
 		leaf_count[out] = 1;
 		leaf_tainted[out] = 0
@@ -329,13 +296,13 @@ inline take_leaf(out)
 
 inline take_page(out)
 {
-	out = FILE + 1;
+	out = 1;
 	do
-	:: out <= PAGES && page_state[out] != FREE -> out++
+	:: out <= PRIVATE && page_state[out] != FREE -> out++
 	:: else -> break
 	od;
 	if
-	:: out > PAGES -> out = 0
+	:: out > PRIVATE -> out = 0
 	:: else -> page_state[out] = LIVE; page_count[out] = 1
 	fi
 }
@@ -355,7 +322,11 @@ inline free_leaf(leaf)
 	leaf_count[leaf] = 0;
 	leaf_tainted[leaf] = 0;
 	leaf_to[leaf] = 0;
-	leaf_write[leaf] = 0
+	leaf_write[leaf] = 0;
+#ifdef MOVES
+	leaf_published[leaf] = 0;
+#endif
+	KNOW(leaf, 0)
 }
 
 inline free_page(page)
@@ -375,10 +346,19 @@ inline put_page(page)
 	fi
 }
 
+inline leave_index(leaf)
+{
+	WHEN(indexed == leaf, indexed = 0)
+}
+
 inline retire_leaf(leaf)
 {
 	assert(leaf_state[leaf] == LIVE);
 	put_page(leaf_to[leaf]);
+#if REACH == REUSED
+	leaf_was[leaf] = guest;
+#endif
+	KNOW(leaf, 0);
 #ifdef NO_QUARANTINE
 	free_leaf(leaf)
 #else
@@ -386,104 +366,68 @@ inline retire_leaf(leaf)
 #endif
 }
 
-inline leave_index(leaf)
+/* A reference on a table that is not the last one, because a table that points at it was copied. */
+inline unget_leaf(leaf)
 {
-	WHEN(indexed == leaf, indexed = 0)
+	!leaf_lock[leaf];
+	assert(leaf_state[leaf] == LIVE && leaf_count[leaf] > 1);
+	leaf_count[leaf]--
 }
 
 inline put_leaf(leaf)
 {
 #ifdef NO_COUNT_UNDER_LOCK
-	count = leaf_count[leaf];
+	n = leaf_count[leaf];
 #endif
 	atomic {
 #ifndef NO_COUNT_UNDER_LOCK
 		!leaf_lock[leaf];
-		count = leaf_count[leaf];
+		n = leaf_count[leaf];
 #endif
 		!index_lock;
-		assert(count > 0 && leaf_state[leaf] == LIVE);
-		leaf_count[leaf] = count - 1;
-		count = leaf_count[leaf];
-		WHEN(count == 0, leave_index(leaf))
+		assert(n > 0 && leaf_state[leaf] == LIVE);
+		n--;
+		leaf_count[leaf] = n;
+		WHEN(n == 0, leave_index(leaf))
 #ifdef NO_ZERO_ONCE
 	};
 	atomic {
-		count = leaf_count[leaf];
+		n = leaf_count[leaf];
 #else
 		;
 #endif
-		WHEN(count == 0, retire_leaf(leaf));
-		count = 0
+		WHEN(n == 0, retire_leaf(leaf));
+		n = 0
 	}
-}
-
-/* Drops a reference on a root, and if it dies the one of its entry. */
-inline put_root(root, leaf)
-{
-	!root_lock[root];
-	assert(root_count[root] > 0 && root_state[root] == LIVE);
-	root_count[root]--;
-	if
-	:: root_count[root] == 0 ->
-		leaf = root_to[root];
-		if
-		:: leaf -> put_leaf(leaf)
-		:: else
-		fi;
-#ifdef NO_QUARANTINE
-		free_root(root);
-#else
-		root_state[root] = QUARANTINED;
-#endif
-		leaf = 0
-	:: else
-	fi
-}
-
-inline scrub_root(root)
-{
-	if
-	:: root_state[root] == QUARANTINED ->
-#ifndef NO_SCRUB_BY_GATE
-		IF_KVM(kvm_stored_upper(root));
-#endif
-		free_root(root)
-	:: else
-	fi
-}
-
-inline scrub_leaf(leaf)
-{
-	if
-	:: leaf_state[leaf] == QUARANTINED ->
-#ifndef NO_SCRUB_BY_GATE
-		IF_KVM(kvm_stored_leaf(leaf));
-#endif
-		free_leaf(leaf)
-	:: else
-	fi
-}
-
-inline scrub_page(page)
-{
-	if
-	:: page_state[page] == QUARANTINED ->
-#ifndef NO_DISCARD
-		IF_KVM(kvm_discard(page));
-#endif
-		free_page(page)
-	:: else
-	fi
 }
 
 inline scrub()
 {
-	d_step {
-		scrub_root(1); scrub_root(2); scrub_root(3);
-		scrub_leaf(1); scrub_leaf(2); scrub_leaf(3);
-		scrub_page(2); scrub_page(3)
+	for (at : 1 .. ROOTS) {
+		if
+		:: root_state[at] == QUARANTINED ->
+#ifndef NO_SCRUB_BY_GATE
+			IF_KVM(kvm_stored_upper(at));
+#endif
+			free_root(at)
+		:: else
+		fi
 	}
+	for (at : 1 .. LEAVES) {
+		if
+		:: leaf_state[at] == QUARANTINED ->
+#ifndef NO_SCRUB_BY_GATE
+			IF_KVM(kvm_stored_leaf(at));
+#endif
+			free_leaf(at)
+		:: else
+		fi
+	}
+	/* Their memory goes too, but no translation to a dead page is left. */
+	for (at : 1 .. PRIVATE) {
+		WHEN(page_state[at] == QUARANTINED, free_page(at))
+	}
+	at = 0
 }
 
 /* ---- stores ---- */
@@ -533,83 +477,77 @@ inline mark(cpu, guest)
 #define IS_OUT(cpu, guest) (in_guest[cpu] != guest || !must_pass[SEAT(cpu, guest)])
 #endif
 
-/* Afterwards each vCPU of the space is out, or was and has passed its gate since. */
-inline recall(guest)
-{
-	if
-	:: guest != 2 -> atomic { mark(0, guest) }; atomic { IS_OUT(0, guest); was_in = 0 }
-	:: else
-	fi;
-	if
-	:: guest != 3 -> atomic { mark(1, guest) }; atomic { IS_OUT(1, guest); was_in = 0 }
-	:: else
-	fi
-}
-
-/* ---- operations ---- */
-
-#ifdef NO_FROZEN_UNDER_LOCK
-#define IS_FROZEN(guest) false
+#if defined(NO_INVALIDATE_LEAF)
+#define RECALLS (flush && (was_root || flush_upper))
+#elif defined(NO_INVALIDATE_UPPER)
+#define RECALLS (flush && !flush_upper)
 #else
-#define IS_FROZEN(guest) (guest == 1 && frozen)
+#define RECALLS flush
+#endif
+#ifdef NO_ALL_VCPUS
+#define RECALLS_ON(cpu) (RECALLS && HAS_SEAT(cpu, guest) && (cpu == 0 || guest != 1))
+#else
+#define RECALLS_ON(cpu) (RECALLS && HAS_SEAT(cpu, guest))
 #endif
 
-/*
- * What a process is about to do in its operation.
- *	root, leaf	what it changes; holds: the leaf table, or a root to be filled, is locked
- *	new_leaf	a table of its own making, in place of @leaf
- *	new_page	what the guest is to write to; writes: whether it is to write
- *	was_root	the root that @root is a copy of, or takes the place of
- *	edit_sanitize	the leaf's entry loses the right to write
- *	edit_upper	the root's entry becomes upper_leaf, upper_write
- *	edit_leaf	the leaf's entry becomes new_page, and grants write
- *	drop_leaf, drop_page	what these replaced
- *	flush		something lost rights; flush_upper: in upper entries only
- */
-#define OPERATION \
-	byte guest, root, leaf, new_leaf, new_page, was_root, upper_leaf, drop_leaf, drop_page; \
-	byte n, count; \
-	bit writes, holds, edit_sanitize, edit_upper, upper_write, edit_leaf, flush, flush_upper, \
-	    again, failed, was_in
-
-inline forget()
+/* Afterwards each vCPU of the space is out, or was and has passed its gate since. */
+inline recall()
 {
-	root = 0; leaf = 0; new_leaf = 0; new_page = 0; was_root = 0; upper_leaf = 0;
-	drop_leaf = 0; drop_page = 0; n = 0; count = 0;
-	holds = 0; edit_sanitize = 0; edit_upper = 0; upper_write = 0; edit_leaf = 0;
-	flush = 0; flush_upper = 0; again = 0; failed = 0; was_in = 0;
-	writes = 0
+	atomic {
+		if
+		:: RECALLS_ON(0) -> mark(0, guest); IS_OUT(0, guest); was_in = 0
+		:: else
+		fi;
+		if
+		:: RECALLS_ON(1) -> mark(1, guest); IS_OUT(1, guest); was_in = 0
+		:: else
+		fi
+	}
 }
 
-inline begin(guest)
+/* ---- what operations prepare ---- */
+
+#ifdef NO_FROZEN_UNDER_LOCK
+#define IS_FROZEN false
+#else
+#define IS_FROZEN (guest == 1 && frozen)
+#endif
+
+inline remember_old()
 {
-	!space_lock[guest];
-	space_lock[guest] = 1;
-	if
-	:: true
-	:: root_state[1] == QUARANTINED || root_state[2] == QUARANTINED ||
-	   root_state[3] == QUARANTINED || leaf_state[1] == QUARANTINED ||
-	   leaf_state[2] == QUARANTINED || leaf_state[3] == QUARANTINED ||
-	   page_state[2] == QUARANTINED || page_state[3] == QUARANTINED -> scrub()
-	fi;
-	root = space_root[guest];
 	old_root[guest] = root;
 	old_leaf[guest] = root_to[root];
 	old_page[guest] = leaf_to[root_to[root]]
 }
 
-inline forget_old(guest)
+inline forget_old()
 {
 	old_root[guest] = 0;
 	old_leaf[guest] = 0;
 	old_page[guest] = 0
 }
 
-inline end(guest)
+inline begin()
 {
-	forget_old(guest);
-	space_lock[guest] = 0;
-	forget()
+	!space_lock[guest];
+	space_lock[guest] = 1;
+	d_step {
+		/* As early as can be, so that as much as can be is used again. */
+		scrub();
+		root = space_root[guest];
+		remember_old()
+	}
+}
+
+inline end()
+{
+	d_step {
+		forget_old();
+		space_lock[guest] = 0;
+		WHEN(!space_lock[1] && !space_lock[2] && !space_lock[3], check_counts());
+		op = 0; guest = 0; mine = 0; root = 0; leaf = 0; new_leaf = 0; new_page = 0; n = 0;
+		upper_leaf = 0; upper_write = 0; writes = 0; holds = 0; flush = 0; flush_upper = 0
+	}
 }
 
 #ifdef NO_REFERENCE_IN_COPY
@@ -620,51 +558,52 @@ inline end(guest)
 #define GET_PAGE(page) WHEN(IS_PRIVATE(page), page_count[page]++)
 #endif
 
-inline own_root(guest)
+/* The root becomes the space's own. */
+inline own_root()
 {
 	if
 	:: root_count[root] > 1 ->
-		take_root(n);
+		d_step { take_root(n) };
 		if
-		:: n ->
-			!root_lock[root];
-			if
-			:: root_count[root] > 1 ->
-				root_to[n] = root_to[root];
+		:: !n -> goto cancel
+		:: else
+		fi;
+		!root_lock[root];
+		if
+		:: root_count[root] > 1 ->
+			root_to[n] = root_to[root];
 #ifdef NO_READ_ONLY_COPY
-				root_write[n] = root_write[root];
+			root_write[n] = root_write[root];
 #endif
-				GET_LEAF(root_to[n]);
-				was_root = root;
-				root = n;
-				space_root[guest] = n;
-				flush = 1
-			:: else -> free_root(n)
-			fi;
-			n = 0
-		:: else -> failed = 1
-		fi
+			GET_LEAF(root_to[n]);
+			was_root = root;
+			root = n;
+			space_root[guest] = n;
+			flush = 1
+		:: else -> free_root(n)
+		fi;
+		n = 0
 	:: else
 	fi
 }
 
-/* The root's entry is to point at @to: at once, where nobody knows the root yet. */
-inline link(to)
+/* The root's entry is to point at @new_leaf: at once, where nobody knows the root yet. */
+inline link()
 {
 	if
 	:: was_root ->
 		n = root_to[root];
-		root_to[root] = to;
+		root_to[root] = new_leaf;
 		root_write[root] = writes;
 		if
-		:: n -> put_leaf(n)
+		:: n -> unget_leaf(n)
 		:: else
 		fi;
 		n = 0
 	:: else ->
 		drop_leaf = root_to[root];
 		edit_upper = 1;
-		upper_leaf = to;
+		upper_leaf = new_leaf;
 		upper_write = writes
 	fi
 }
@@ -691,19 +630,15 @@ inline own_child()
 {
 #ifdef NO_LOOK_UNDER_LOCK
 	n = leaf_count[leaf];
-	atomic {
-		!leaf_lock[leaf];
+	!leaf_lock[leaf];
 #else
-	atomic {
-		!leaf_lock[leaf];
-		n = leaf_count[leaf];
+	!leaf_lock[leaf];
+	n = leaf_count[leaf];
 #endif
+	d_step {
 		if
 		:: n == 1 -> keep()
-		:: else ->
-			take_leaf(new_leaf);
-			again = new_leaf != 0;
-			failed = !new_leaf
+		:: else -> take_leaf(new_leaf); again = 1
 		fi;
 		n = 0
 	}
@@ -711,22 +646,29 @@ inline own_child()
 
 inline own_child_again()
 {
-	!leaf_lock[leaf];
 	again = 0;
 	if
+	:: !new_leaf -> goto cancel
+	:: else
+	fi;
+	!leaf_lock[leaf];
+	if
 #ifndef NO_SECOND_LOOK
-	:: !IS_SHARED(leaf) -> free_leaf(new_leaf); new_leaf = 0; keep()
+	:: leaf_count[leaf] == 1 ->
+		REACHED(KEPT);
+		d_step { free_leaf(new_leaf); new_leaf = 0; keep() }
 #endif
 	:: else ->
-		assert(IS_SHARED(leaf)); /* Whoever has a table alone need not copy it. */
+		assert(leaf_count[leaf] > 1); /* Whoever has a table alone need not copy it. */
 		leaf_to[new_leaf] = leaf_to[leaf];
 #ifdef NO_READ_ONLY_COPY
 		leaf_write[new_leaf] = leaf_write[leaf];
 #endif
 		GET_PAGE(leaf_to[leaf]);
+		KNOW(new_leaf, leaf_known[leaf]);
 		flush = 1;
 		flush_upper = !was_root;
-		link(new_leaf)
+		link()
 	fi
 }
 
@@ -743,10 +685,14 @@ inline own_page()
 		:: else -> edit_leaf = !leaf_write[leaf]
 		fi
 	:: else ->
+		copy_from = n;
 		if
 		:: new_leaf ->
 			leaf_to[new_leaf] = new_page;
 			leaf_write[new_leaf] = 1;
+#ifdef NO_KNOW_COPIED
+			KNOW(new_leaf, 0);
+#endif
 			put_page(n)
 		:: else ->
 			drop_page = n;
@@ -758,306 +704,116 @@ inline own_page()
 	n = 0
 }
 
-/* Everything is as before. Only leaf tables can run out when something has been done already. */
-inline cancel(guest)
-{
-	WHEN(new_page, free_page(new_page));
-	if
-	:: was_root ->
-		n = root_to[root];
-		free_root(root);
-		space_root[guest] = was_root;
-		if
-		:: n -> put_leaf(n)
-		:: else
-		fi
-	:: else
-	fi
-}
+/* ---- and how that is done ---- */
 
-#if defined(NO_INVALIDATE_LEAF)
-#define RECALLS (flush && (was_root || flush_upper))
-#elif defined(NO_INVALIDATE_UPPER)
-#define RECALLS (flush && !flush_upper)
+#ifdef NO_EDITS_IN_ORDER
+#define SANITIZE_NEXT (edit_sanitize && !edit_upper)
+#define UPPER_NEXT edit_upper
 #else
-#define RECALLS flush
+#define SANITIZE_NEXT edit_sanitize
+#define UPPER_NEXT (edit_upper && !edit_sanitize)
 #endif
+#define LEAF_NEXT (edit_leaf && !edit_upper && !edit_sanitize)
 
 inline store()
 {
-#ifdef NO_EDITS_IN_ORDER
-	d_step { WHEN(edit_upper, store_upper(root, upper_leaf, upper_write)) };
-#endif
-	d_step { WHEN(edit_sanitize, store_leaf(leaf, leaf_to[leaf], 0)) };
-#ifndef NO_EDITS_IN_ORDER
-	d_step { WHEN(edit_upper, store_upper(root, upper_leaf, upper_write)) };
-#endif
-	d_step { WHEN(edit_leaf, store_leaf(leaf, new_page, 1)) }
-}
-
-inline invalidate(guest)
-{
-	if
-	:: RECALLS -> recall(guest)
-	:: else
-	fi
+	do
+	:: d_step { SANITIZE_NEXT ->
+			REACHED(SANITIZED);
+			store_leaf(leaf, leaf_to[leaf], 0);
+			edit_sanitize = 0
+	   }
+	:: d_step { UPPER_NEXT -> store_upper(root, upper_leaf, upper_write); edit_upper = 0 }
+	:: d_step { LEAF_NEXT -> store_leaf(leaf, new_page, 1); edit_leaf = 0 }
+	:: d_step { !edit_sanitize && !edit_upper && !edit_leaf ->
+			/* The copy is made, and what it was made of is still that. */
+			assert(!copy_from || copy_from == place || copy_from == leaving ||
+			       (IS_PRIVATE(copy_from) && page_state[copy_from] == LIVE));
+			copy_from = 0
+	   };
+		break
+	od
 }
 
 /* What was held leaves the index and is unlocked. */
-inline settle(guest)
+inline settle()
 {
 	atomic {
 		!holds || !index_lock;
-		forget_old(guest);
-		if
-		:: holds ->
+		d_step {
+			forget_old();
+			WHEN(new_leaf, PUBLISH(new_leaf); KNOW(new_leaf, !IS_PRIVATE(leaf_to[new_leaf])));
+			if
+			:: holds ->
 #ifndef NO_LEAVE_INDEX
-			leave_index(leaf);
+				leave_index(leaf);
 #endif
-			WHEN(writes, leaf_tainted[leaf] = 0);
-			leaf_lock[leaf] = 0
-		:: else
-		fi
+				WHEN(IS_PRIVATE(leaf_to[leaf]), KNOW(leaf, 0));
+				WHEN(writes, leaf_tainted[leaf] = 0);
+				leaf_lock[leaf] = 0
+			:: else
+			fi
+		}
+#ifdef NO_LEAVE_INDEX
+		;
+		WHEN(holds, skip)
+#endif
 	}
 #ifdef NO_LEAVE_INDEX
 	;
-	if
-	:: holds -> leave_index(leaf)
-	:: else
-	fi
+	d_step { WHEN(holds, leave_index(leaf)) }
 #endif
 }
 
 inline drop()
 {
 	if
+	:: was_root ->
+		!root_lock[was_root];
+		assert(root_count[was_root] > 0 && root_state[was_root] == LIVE);
+		root_count[was_root]--;
+		if
+		:: root_count[was_root] == 0 ->
+			drop_leaf = root_to[was_root];
+#ifdef NO_QUARANTINE
+			free_root(was_root);
+#else
+			root_state[was_root] = QUARANTINED
+#endif
+		:: else
+		fi;
+		was_root = 0
+	:: else
+	fi;
+	if
 	:: drop_leaf -> put_leaf(drop_leaf); drop_leaf = 0
-	:: was_root -> atomic { put_root(was_root, n); was_root = 0 }
-	:: else -> d_step { put_page(drop_page); drop_page = 0 }
-	fi
-}
-
-inline commit(guest)
-{
-#if defined(NO_STORE_FIRST)
-	drop();
-	store();
-	invalidate(guest);
-	settle(guest)
-#elif defined(NO_INVALIDATE_FIRST)
-	store();
-	settle(guest);
-	drop();
-	invalidate(guest)
-#else
-	store();
-	invalidate(guest);
-	settle(guest);
-	drop()
-#endif
-}
-
-/* Tables that others use become the guest's own. For a write, so does the page. */
-inline own(guest, write)
-{
-	atomic {
-		begin(guest);
-		writes = write;
-		if
-		:: IS_FROZEN(guest) -> failed = 1
-		:: !IS_FROZEN(guest) && writes -> take_page(new_page); failed = !new_page
-		:: else
-		fi;
-		if
-		:: failed
-		:: else -> own_root(guest)
-		fi;
-		leaf = root_to[root];
-		if
-		:: failed
-		:: !failed && leaf -> own_child()
-		:: !failed && !leaf && writes ->
-			take_leaf(new_leaf);
-			if
-			:: new_leaf -> leaf_to[new_leaf] = FILE; link(new_leaf)
-			:: else -> failed = 1
-			fi
-		:: else
-		fi
-	};
-	atomic {
-		if
-		:: again -> own_child_again()
-		:: else
-		fi;
-		if
-		:: failed -> cancel(guest)
-		:: !failed && writes -> own_page()
-		:: else
-		fi
-	};
-	if
-	:: failed
-	:: else -> commit(guest)
-	fi;
-	atomic { end(guest) }
-}
-
-/* A table that others have; none, if there is none. */
-inline index_get()
-{
-#ifdef NO_INDEX_TRIES
-	atomic { !index_lock; index_lock = 1; leaf = indexed };
-	atomic {
-		!leaf || !leaf_lock[leaf];
-		index_lock = 0;
-#else
-	atomic {
-		!index_lock && (!indexed || !leaf_lock[indexed]);
-		leaf = indexed;
-#endif
-		if
-		:: leaf ->
-			assert(leaf_state[leaf] == LIVE && leaf_count[leaf] > 0);
-			leaf_count[leaf]++;
-			leaf_tainted[leaf] = 1
-		:: else
-		fi
-	}
-}
-
-inline read_fault(guest)
-{
-	atomic {
-		begin(guest);
-		n = root_to[root];
-		holds = root_count[root] > 1
-	};
-	atomic {
-		!holds || !root_lock[root];
-		WHEN(holds, root_lock[root] = 1);
-#ifndef NO_FILL_UNDER_LOCK
-		n = root_to[root];
-#endif
-	};
-	if
-	:: n
-	:: else ->
-		index_get();
-		atomic {
-			if
-			:: !leaf ->
-				take_leaf(leaf);
-				if
-				:: leaf ->
-					leaf_to[leaf] = FILE;
-					!index_lock;
-					WHEN(!indexed, indexed = leaf)
-				:: else
-				fi
-			:: else
-			fi
-		};
-		if
-		:: leaf ->
-			d_step {
-				/* By hand: KVM may hold nothing of the entry. */
-				assert(!root_to[root]);
-				root_to[root] = leaf
-			}
-		:: else
-		fi
-	fi;
-	atomic {
-		WHEN(holds, root_lock[root] = 0);
-		end(guest)
-	}
-}
-
-inline unmap(guest)
-{
-	atomic {
-		begin(guest);
-		if
-		:: IS_FROZEN(guest) -> failed = 1
-		:: else -> own_root(guest)
-		fi
-	};
-	if
-	:: was_root -> commit(guest)
 	:: else
 	fi;
-	if
-	:: failed || !root_to[root]
-	:: else ->
-		d_step {
-			old_root[guest] = root;
-			old_leaf[guest] = root_to[root];
-			old_page[guest] = leaf_to[root_to[root]];
-			edit_upper = 1;
-			drop_leaf = root_to[root];
-			flush = 1;
-			flush_upper = 1
-		};
-		commit(guest)
-	fi;
-	atomic { end(guest) }
+	put_page(drop_page);
+	drop_page = 0
 }
 
-/* Guest 3 is made; if asked to, guest 1 is frozen. */
-inline clone(freeze)
-{
-	atomic {
-		begin(1);
-#ifndef NO_READ_ONLY_ENTRY
-		if
-		:: root_write[root] ->
-			edit_upper = 1;
-			upper_leaf = root_to[root];
-			flush = 1;
-			flush_upper = 1
-		:: else
-		fi;
-#endif
-		root_count[root]++
-	};
-	commit(1);
-	atomic {
-		frozen = freeze;
-		space_root[3] = root;
-		door_root[3] = root;
-		end(1)
-	}
-}
-
-/* Guest 3 has its parent's root again. */
-inline reset()
-{
-	atomic {
-		begin(3);
-		!space_lock[1];
-		if
-		:: space_root[1] != root ->
-			was_root = root;
-			root = space_root[1];
-			root_count[root]++;
-			space_root[3] = root;
-			flush = 1
-		:: else
-		fi
-	};
-	if
-	:: flush -> commit(3)
-	:: else
-	fi;
-	atomic { end(3) }
-}
-
-/* ---- processes ---- */
+/* ---- CPUs ---- */
 
 #define ROOT vcpu_root[mine]
+#define GRANTS_READ (leaf_to[root_to[ROOT]] != 0)
+#define GRANTS_WRITE (GRANTS_READ && root_write[ROOT] && leaf_write[root_to[ROOT]])
+#define IN in_guest[cpu]
 
-/* Leaves in_guest set, or in @n the root with which to pass the gate. */
+#ifdef DEADLOCKS
+#define TLB_READ false
+#define TLB_WRITE false
+#else
+#define TLB_READ tlb_page[mine]
+#define TLB_WRITE tlb_write[mine]
+#define OLD_SHADOW(root) shadow_page[ROLE(root_to[root], root_write[root])]
+#define SHADOW_READ (shadow_page[SHADOW(ROOT)] != 0 && shadow_leaf[ROOT])
+#define SHADOW_WRITE (SHADOW_READ && shadow_role[ROOT] && shadow_write[SHADOW(ROOT)])
+#define SHADOW_IS_CACHED \
+	(tlb_page[mine] == shadow_page[SHADOW(ROOT)] && tlb_write[mine] == SHADOW_WRITE)
+#endif
+
+/* Says that the CPU is in its guest, or sets @n to the root with which to pass the gate before. */
 inline enter()
 {
 #ifdef NO_ENTER_UNDER_LOCK
@@ -1081,154 +837,451 @@ inline enter()
 /* The vCPU takes a root, and has nothing left of what it had cached. */
 inline pass()
 {
-	d_step {
 #ifdef NO_COMMITTED_ROOT
-		n = space_root[guest];
+	n = space_root[guest];
 #endif
 #ifdef NO_ROOT_AT_GATE
-		WHEN(ROOT, n = ROOT);
+	WHEN(ROOT, n = ROOT);
 #endif
-		ROOT = n;
+	ROOT = n;
 #ifndef NO_KVM_SYNC_AT_ROOT
-		IF_KVM(WHEN(shadow_leaf[n], kvm_sync(shadow_leaf[n], SHADOW(n))));
+	IF_KVM(WHEN(shadow_leaf[n], kvm_sync(shadow_leaf[n], SHADOW(n))));
 #endif
 #ifndef NO_FLUSH_AT_GATE
-		IF_KVM(tlb_drop(mine));
+	IF_KVM(tlb_drop(mine));
 #endif
-		n = 0
-	}
-#ifdef NO_MARK_CLEARED_FIRST
+	n = 0
+}
+
+inline leave()
+{
+#if REACH == CALLED_OUT
+	assert(!kicked[cpu] || !TLB_WRITE || GRANTS_WRITE);
+#endif
+	in_guest[cpu] = 0;
+	kicked[cpu] = 0
+#ifdef NO_KICK_BEFORE_RUN
 	;
-	must_pass[mine] = 0
+	running[cpu] = 0
 #endif
 }
 
-#define GRANTS_READ (root_to[ROOT] && leaf_to[root_to[ROOT]])
-#define GRANTS_WRITE (GRANTS_READ && root_write[ROOT] && leaf_write[root_to[ROOT]])
-#define MAY_FAULT(write) (budget && (!(write) || guest != 1 || !frozen))
-
-#ifdef DEADLOCKS
-#define TLB_READ false
-#define TLB_WRITE false
-#else
-#define TLB_READ tlb_page[mine]
-#define TLB_WRITE tlb_write[mine]
-#define SHADOW_READ (shadow_leaf[ROOT] && shadow_page[SHADOW(ROOT)])
-#define SHADOW_WRITE (SHADOW_READ && shadow_role[ROOT] && shadow_write[SHADOW(ROOT)])
-#define SHADOW_IS_CACHED \
-	(tlb_page[mine] == shadow_page[SHADOW(ROOT)] && tlb_write[mine] == SHADOW_WRITE)
-#endif
-
-proctype Cpu(byte cpu)
+inline leave_idle()
 {
-	OPERATION;
-	byte mine, fault;
+	leave();
+	guest = 0;
+	mine = 0
+}
 
-end_out:
-	do
-	:: atomic {
-		if
-		:: cpu == 0 || !second -> guest = 1
-		:: cpu == 1 && second -> guest = 2
-		:: cpu == 0 && space_root[3] -> guest = 3
-#ifdef DEADLOCKS
-		:: break
-#endif
-		fi;
-		mine = SEAT(cpu, guest);
-		enter()
-	   };
-		do
-		:: n -> pass(); enter()
-		:: else -> break
-		od;
-#ifdef NO_KICK_BEFORE_RUN
-		skip;
-		running[cpu] = 1;
-#endif
-end_in:
-		do
-		/* It is called out; guests 1 and 3 take turns; or it does nothing for ever. */
-		:: kicked[cpu] -> break
-		:: cpu == 0 && space_root[3] -> break
-#ifdef DEADLOCKS
-		:: goto spin
+/* ---- a pass over the file's page, by the reverse map ---- */
+
+#ifdef MOVES
+#define NAMED(leaf) (leaf_known[leaf] && leaf_published[leaf] && leaf_to[leaf] == leaving)
+#define IS_DONE(leaf) (leaf_published[leaf] && leaf_to[leaf] == place)
+#ifdef NO_WAIT_FOR_FRESH
+#define IS_LEFT(leaf) (leaf_known[leaf] && leaf_published[leaf] && !IS_DONE(leaf))
 #else
-		/* It uses what its TLB has; walks; has KVM link the table, or fill in what memory grants. */
-		:: d_step { TLB_READ -> check_page(guest, tlb_page[mine], tlb_write[mine]) }
-		:: d_step { SHADOW_READ && !SHADOW_IS_CACHED -> walk(guest, mine, ROOT) }
-		:: d_step { root_to[ROOT] && !shadow_leaf[ROOT] -> kvm_link(ROOT) }
-		:: d_step {
-			(GRANTS_READ && !SHADOW_READ) || (GRANTS_WRITE && !SHADOW_WRITE) ->
+#define IS_LEFT(leaf) (leaf_known[leaf] && !IS_DONE(leaf))
+#endif
+#ifdef NO_LOOK_AGAIN
+#define IS_AS_NAMED(leaf) true
+#else
+#define IS_AS_NAMED(leaf) (leaf_state[leaf] == LIVE && NAMED(leaf))
+#endif
+
+/* The reverse map has named the table without its lock. */
+inline visit()
+{
+	atomic {
+		!leaf_lock[leaf];
+		holds = IS_AS_NAMED(leaf);
+		WHEN(holds, leaf_lock[leaf] = 1)
+	};
+	d_step {
+		WHEN(holds, store_leaf(leaf, place, leaf_write[leaf]); leaf_lock[leaf] = 0);
+		holds = 0;
+		leaf = 0
+	}
+}
+#endif
+
+/* What a thread does for its guest or, as the host, to one. */
+mtype = { READ, WRITE, OWN, UNMAP, CLONE, FREEZE, RESET, MOVE };
+
+/*
+ * A thread: of a CPU, or the host's. Of its operation:
+ *	root, leaf	what it changes; holds: the leaf table, or a root to be filled, is locked
+ *	new_leaf	a table of its own making, in place of @leaf
+ *	new_page	what the guest is to write to; writes: whether it is to write
+ *	was_root	the root that @root is a copy of, or takes the place of
+ *	copy_from	the page that is to be copied to @new_page
+ *	edit_sanitize	the leaf's entry loses the right to write
+ *	edit_upper	the root's entry becomes upper_leaf, upper_write
+ *	edit_leaf	the leaf's entry becomes new_page, and grants write
+ *	drop_leaf, drop_page	what these replaced
+ *	flush		something lost rights; flush_upper: in upper entries only
+ *	again		a table was taken without the lock of the one that it is to be a copy of
+ */
+proctype Thread(byte cpu)
+{
+	byte op, guest, mine, root, leaf, new_leaf, new_page, was_root, upper_leaf;
+	byte drop_leaf, drop_page, copy_from, n;
+	bit writes, holds, edit_sanitize, edit_upper, upper_write, edit_leaf, flush, flush_upper;
+	bit again, was_in;
+
+end_idle:
+	do
+	:: atomic { cpu != HOST && !guest ->
+			if
+			:: guest = 1
+			:: cpu == 1 -> guest = 2
+			:: cpu == 0 && space_root[3] -> guest = 3
+			fi;
+			mine = SEAT(cpu, guest);
+			enter()
+	   }
+#ifdef NO_MARK_CLEARED_FIRST
+	:: d_step { n -> pass() }; must_pass[mine] = 0; enter()
+#else
+	:: d_step { n -> pass() }; enter()
+#endif
+#ifdef NO_KICK_BEFORE_RUN
+	:: atomic { IN && !running[cpu] -> running[cpu] = 1 }
+#endif
+	/* It is called out, or another guest has its turn. */
+	:: d_step { IN && kicked[cpu] -> leave_idle() }
+	:: atomic { IN && !kicked[cpu] && (cpu == 1 || space_root[3]) ->
+			leave();
+			guest = (guest == 1 -> 3 - cpu : 1);
+			mine = SEAT(cpu, guest);
+			enter()
+	   }
+#ifdef DEADLOCKS
+	/* A guest that does nothing for ever; a CPU that does. */
+	:: IN ->
+end_spin:
+		d_step { kicked[cpu] -> leave_idle() }
+	:: cpu != HOST && !guest -> goto halt
+#else
+	/* It uses what its TLB has; walks; has KVM link the table, or fill in what memory grants. */
+	:: d_step { IN && TLB_READ ->
+			check_page(guest, tlb_page[mine], tlb_write[mine]);
+#if REACH == STALE
+			assert(!TLB_WRITE || GRANTS_WRITE)
+#endif
+	   }
+	:: d_step { IN && SHADOW_READ && !SHADOW_IS_CACHED -> walk(guest, mine, ROOT) }
+	:: d_step { IN && root_to[ROOT] && !shadow_leaf[ROOT] && OLD_SHADOW(ROOT) -> kvm_link(ROOT) }
+	:: d_step { IN && ((GRANTS_READ && !SHADOW_READ) || (GRANTS_WRITE && !SHADOW_WRITE)) ->
 			kvm_fetch(ROOT);
 			WHEN(SHADOW_READ && !SHADOW_IS_CACHED, walk(guest, mine, ROOT))
-		   }
+	   }
 #endif
-		:: d_step { MAY_FAULT(0) && !TLB_READ && !GRANTS_READ -> fault = 1; budget-- }; break
-		:: d_step { MAY_FAULT(1) && !TLB_WRITE && !GRANTS_WRITE -> fault = 2; budget-- }; break
-		od;
-		goto out;
-spin:
-end_spin:
-		/* A guest that does nothing for ever. */
-		kicked[cpu];
-out:
-		atomic {
-			in_guest[cpu] = 0;
-			kicked[cpu] = 0;
-#ifdef NO_KICK_BEFORE_RUN
-			running[cpu] = 0;
+	:: d_step { IN && budget && !TLB_READ && !GRANTS_READ -> leave(); op = READ; budget-- };
+		break
+	:: d_step { IN && budget && !TLB_WRITE && !GRANTS_WRITE && (guest != 1 || !frozen) ->
+			leave(); op = WRITE; writes = 1; budget--
+	   };
+		break
+	:: atomic { cpu == HOST && budget ->
+			if
+			:: !frozen && root_to[space_root[1]] -> guest = 1; op = UNMAP
+			:: root_to[space_root[2]] -> guest = 2; op = UNMAP
+			:: space_root[3] -> guest = 3; op = OWN
+			:: !space_root[3] -> guest = 1; op = CLONE
+			:: !space_root[3] -> guest = 1; op = FREEZE
+			:: space_root[3] && frozen -> guest = 3; op = RESET
+#ifdef MOVES
+			:: op = MOVE
 #endif
-			WHEN(!fault, guest = 0)
-		};
+			fi;
+			budget--
+	   };
+		break
+	od;
+	/* The operation begins. */
+#ifdef MOVES
+	if
+	:: op == MOVE -> goto move
+	:: else
+	fi;
+#endif
+	atomic {
+		begin();
 		if
-		:: fault == 1 -> fault = 0; read_fault(guest)
-		:: fault == 2 -> fault = 0; own(guest, 1)
+		:: op == READ -> goto fill
+		:: op == CLONE || op == FREEZE -> goto clone
+		:: op == RESET -> goto reset
 		:: else
 		fi;
-		guest = 0;
-		mine = 0
-	od
-}
+		if
+		:: IS_FROZEN -> goto over
+		:: else
+		fi;
+		if
+		:: writes ->
+			d_step { take_page(new_page) };
+			if
+			:: !new_page -> goto over
+			:: else
+			fi
+		:: else
+		fi;
+		own_root();
+		if
+		:: op == UNMAP && was_root -> goto commit
+		:: op == UNMAP && !was_root -> goto unmap
+		:: else
+		fi;
+		leaf = root_to[root];
+		if
+		:: leaf -> own_child()
+		:: !leaf && writes ->
+			d_step { take_leaf(new_leaf) };
+			if
+			:: !new_leaf -> goto cancel
+			:: else
+			fi;
+			leaf_to[new_leaf] = place;
+			KNOW(new_leaf, 1);
+			link()
+		:: else
+		fi;
+		if
+		:: !again && !writes -> goto commit
+		:: !again && writes -> d_step { own_page() }; goto commit
+		:: else
+		fi
+	};
+	atomic {
+		own_child_again();
+		d_step { WHEN(writes, own_page()) };
+		goto commit
+	};
 
-/* What is asked for from outside. */
-proctype Host()
-{
-	OPERATION;
+clone:
+	/* Guest 3 gets the root of guest 1, whose entry loses the right to write. */
+	atomic {
+#ifndef NO_READ_ONLY_ENTRY
+		if
+		:: root_write[root] ->
+			edit_upper = 1;
+			upper_leaf = root_to[root];
+			flush = 1;
+			flush_upper = 1
+		:: else
+		fi;
+#endif
+		root_count[root]++
+	};
+	goto commit;
 
-end_host:
+reset:
+	/* Guest 3 has its parent's root again. */
+	atomic {
+		!space_lock[1];
+		if
+		:: space_root[1] == root -> goto over
+		:: else
+		fi;
+		was_root = root;
+		root = space_root[1];
+		root_count[root]++;
+		space_root[3] = root;
+		flush = 1
+	};
+	goto commit;
+
+unmap:
+	atomic {
+		remember_old();
+		if
+		:: root_to[root] ->
+			drop_leaf = root_to[root];
+			edit_upper = 1;
+			flush = 1;
+			flush_upper = 1
+		:: else
+		fi;
+		op = 0
+	};
+
+commit:
+#if defined(NO_STORE_FIRST)
+	drop();
+	store();
+	recall();
+	settle();
+#elif defined(NO_INVALIDATE_FIRST)
+	store();
+	settle();
+	drop();
+	recall();
+#else
+	store();
+	recall();
+	settle();
+#endif
+	atomic {
+		drop();
+		if
+		:: op == UNMAP -> goto unmap
+		:: else
+		fi;
+over:
+		if
+		:: op == CLONE || op == FREEZE ->
+			frozen = op == FREEZE;
+			space_root[3] = root;
+			door_root[3] = root
+		:: else
+		fi;
+		end();
+		goto end_idle
+	};
+
+cancel:
+	atomic {
+		WHEN(new_page, free_page(new_page));
+		flush = 0;
+		if
+		:: was_root ->
+			n = root_to[root];
+			free_root(root);
+			space_root[guest] = was_root;
+			was_root = 0;
+			if
+			:: n -> unget_leaf(n)
+			:: else
+			fi
+		:: else
+		fi
+	};
+	goto over;
+
+fill:
+	/* An absent entry of the root: a table that others have, or a new one. */
+	atomic {
+		n = root_to[root];
+		if
+		:: n -> goto over
+		:: else
+		fi;
+		if
+		:: root_count[root] > 1 -> !root_lock[root]; root_lock[root] = 1; holds = 1
+		:: else
+		fi;
+#ifndef NO_FILL_UNDER_LOCK
+		n = root_to[root];
+#endif
+		if
+		:: n -> REACHED(FILLED); goto filled
+		:: else
+		fi
+	};
+#ifdef NO_INDEX_TRIES
+	atomic { !index_lock; index_lock = 1; leaf = indexed };
+	atomic {
+		!leaf || !leaf_lock[leaf];
+		index_lock = 0;
+#else
+	atomic {
+		!index_lock && (!indexed || !leaf_lock[indexed]);
+		leaf = indexed;
+#endif
+		if
+		:: leaf ->
+			REACHED(JOINED);
+			assert(leaf_state[leaf] == LIVE && leaf_count[leaf] > 0);
+			leaf_count[leaf]++;
+			leaf_tainted[leaf] = 1;
+			PUBLISH(leaf);
+			goto filled
+		:: else
+		fi;
+		d_step { take_leaf(leaf) };
+		if
+		:: !leaf -> goto filled
+		:: else
+		fi;
+#ifndef NO_TELL_FIRST
+		KNOW(leaf, 1);
+#endif
+		n = place;
+#ifdef MOVES
+	};
+	atomic {
+#endif
+		!index_lock;
+		d_step {
+			leaf_to[leaf] = n;
+			KNOW(leaf, 1);
+			WHEN(!indexed, indexed = leaf)
+		}
+	};
+filled:
+	atomic {
+		/* By hand: KVM may hold nothing of the entry. */
+		if
+		:: leaf ->
+			assert(!root_to[root]);
+#if REACH == NOT_PUBLISHED
+			assert(!leaving || leaf_published[leaf]);
+#endif
+			PUBLISH(leaf);
+			root_to[root] = leaf
+		:: else
+		fi;
+		WHEN(holds, root_lock[root] = 0);
+		end()
+	};
+	goto end_idle;
+
+#ifdef MOVES
+move:
+	/* The page's place is another one, and so are all entries that map it. */
+	atomic { leaving = place; place = FILE + SPARE - place };
 	do
-	:: atomic { budget && !frozen && root_to[space_root[1]] -> budget-- }; unmap(1)
-	:: atomic { budget && root_to[space_root[2]] -> budget-- }; unmap(2)
-	:: atomic { budget && space_root[3] -> budget-- }; own(3, 0)
-	:: atomic { budget && !space_root[3] -> budget-- }; clone(0)
-	:: atomic { budget && !space_root[3] -> budget-- }; clone(1)
-	:: atomic { budget && space_root[3] && frozen -> budget-- }; reset()
-	:: break
-	od
+	:: d_step { NAMED(1) -> leaf = 1 }; visit()
+	:: d_step { NAMED(2) -> leaf = 2 }; visit()
+	:: d_step { NAMED(3) -> leaf = 3 }; visit()
+	:: d_step { !IS_LEFT(1) && !IS_LEFT(2) && !IS_LEFT(3) ->
+#ifndef NO_DROP_PAGES
+			IF_KVM(kvm_drop(leaving));
+#endif
+			leaving = 0;
+			op = 0
+	   };
+		break
+	od;
+	goto end_idle;
+#endif
+
+halt:
+	skip
 }
 
 init
 {
-	atomic {
+	d_step {
 		root_state[1] = LIVE; root_count[1] = 1; space_root[1] = 1; door_root[1] = 1;
 		root_state[2] = LIVE; root_count[2] = 1; space_root[2] = 2; door_root[2] = 2;
 		vcpu_root[0] = 1; vcpu_root[1] = 1; vcpu_root[2] = 2; must_pass[3] = 1;
 #ifdef CLONED
-		leaf_state[1] = LIVE; leaf_count[1] = 1; leaf_to[1] = 2; leaf_write[1] = 1;
-		page_state[2] = LIVE; page_count[2] = 1;
-		root_to[1] = 1; root_count[1] = 2; space_root[3] = 1; door_root[3] = 1;
-		if
-		:: frozen = 0
-		:: frozen = 1
-		fi;
+		leaf_state[1] = LIVE; leaf_count[1] = 1; leaf_to[1] = 1; leaf_write[1] = 1;
+		page_state[1] = LIVE; page_count[1] = 1;
+		root_to[1] = 1; root_count[1] = 2; space_root[3] = 1; door_root[3] = 1
 #endif
-		if
-		:: second = 0
-		:: second = 1
-		fi;
-		run Cpu(0);
-		run Cpu(1);
-		run Host()
+	};
+#ifdef CLONED
+	if
+	:: frozen = 0
+	:: frozen = 1
+	fi;
+#endif
+	atomic {
+		run Thread(0);
+		run Thread(1);
+		run Thread(HOST)
 	}
 }
