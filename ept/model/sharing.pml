@@ -1,5 +1,11 @@
+#define EMPTY 0
+#define JOINED 1
+#define CLONED 2
+#ifndef START
+#define START EMPTY
+#endif
 #ifndef OPERATIONS
-#define OPERATIONS 4
+#define OPERATIONS 3
 #endif
 
 #define GUESTS 3
@@ -29,7 +35,7 @@
 
 /* What has been come to: asked for with -DREACH=, it is what is to be found. */
 #define NOTHING 0
-#define JOINED 1
+#define FOUND 1
 #define KEPT 2
 #define FILLED 3
 #define SANITIZED 4
@@ -625,32 +631,9 @@ inline keep()
 	fi
 }
 
-/* Sets @again where the lock had to be given up. */
-inline own_child()
-{
-#ifdef NO_LOOK_UNDER_LOCK
-	n = leaf_count[leaf];
-	!leaf_lock[leaf];
-#else
-	!leaf_lock[leaf];
-	n = leaf_count[leaf];
-#endif
-	d_step {
-		if
-		:: n == 1 -> keep()
-		:: else -> take_leaf(new_leaf); again = 1
-		fi;
-		n = 0
-	}
-}
-
+/* The table was taken without the lock of the one that it is to be a copy of. */
 inline own_child_again()
 {
-	again = 0;
-	if
-	:: !new_leaf -> goto cancel
-	:: else
-	fi;
 	!leaf_lock[leaf];
 	if
 #ifndef NO_SECOND_LOOK
@@ -920,14 +903,13 @@ mtype = { READ, WRITE, OWN, UNMAP, CLONE, FREEZE, RESET, MOVE };
  *	edit_leaf	the leaf's entry becomes new_page, and grants write
  *	drop_leaf, drop_page	what these replaced
  *	flush		something lost rights; flush_upper: in upper entries only
- *	again		a table was taken without the lock of the one that it is to be a copy of
  */
 proctype Thread(byte cpu)
 {
 	byte op, guest, mine, root, leaf, new_leaf, new_page, was_root, upper_leaf;
 	byte drop_leaf, drop_page, copy_from, n;
 	bit writes, holds, edit_sanitize, edit_upper, upper_write, edit_leaf, flush, flush_upper;
-	bit again, was_in;
+	bit was_in;
 
 end_idle:
 	do
@@ -987,6 +969,7 @@ end_spin:
 			if
 			:: !frozen && root_to[space_root[1]] -> guest = 1; op = UNMAP
 			:: root_to[space_root[2]] -> guest = 2; op = UNMAP
+			:: space_root[3] && !frozen -> guest = 1; op = OWN
 			:: space_root[3] -> guest = 3; op = OWN
 			:: !space_root[3] -> guest = 1; op = CLONE
 			:: !space_root[3] -> guest = 1; op = FREEZE
@@ -1035,29 +1018,49 @@ end_spin:
 		fi;
 		leaf = root_to[root];
 		if
-		:: leaf -> own_child()
-		:: !leaf && writes ->
-			d_step { take_leaf(new_leaf) };
-			if
-			:: !new_leaf -> goto cancel
-			:: else
-			fi;
-			leaf_to[new_leaf] = place;
-			KNOW(new_leaf, 1);
-			link()
+		:: leaf -> goto child
+		:: !leaf && !writes -> goto commit
 		:: else
 		fi;
+		d_step { take_leaf(new_leaf) };
 		if
-		:: !again && !writes -> goto commit
-		:: !again && writes -> d_step { own_page() }; goto commit
+		:: !new_leaf -> goto cancel
+		:: else
+		fi;
+		leaf_to[new_leaf] = place;
+		KNOW(new_leaf, 1);
+		link();
+		goto page
+	};
+
+child:
+#ifdef NO_LOOK_UNDER_LOCK
+	n = leaf_count[leaf];
+#endif
+	atomic {
+		!leaf_lock[leaf];
+#ifndef NO_LOOK_UNDER_LOCK
+		n = leaf_count[leaf];
+#endif
+		if
+		:: n == 1 -> n = 0; keep(); goto page
+		:: else -> n = 0
+		fi;
+		d_step { take_leaf(new_leaf) };
+		if
+		:: !new_leaf -> goto cancel
 		:: else
 		fi
 	};
 	atomic {
 		own_child_again();
-		d_step { WHEN(writes, own_page()) };
-		goto commit
+page:
+		if
+		:: writes -> own_page()
+		:: else
+		fi
 	};
+	goto commit;
 
 clone:
 	/* Guest 3 gets the root of guest 1, whose entry loses the right to write. */
@@ -1122,8 +1125,13 @@ commit:
 	recall();
 	settle();
 #endif
+#if defined(NO_COUNT_UNDER_LOCK) || defined(NO_ZERO_ONCE)
+	drop();
+	atomic {
+#else
 	atomic {
 		drop();
+#endif
 		if
 		:: op == UNMAP -> goto unmap
 		:: else
@@ -1191,7 +1199,7 @@ fill:
 #endif
 		if
 		:: leaf ->
-			REACHED(JOINED);
+			REACHED(FOUND);
 			assert(leaf_state[leaf] == LIVE && leaf_count[leaf] > 0);
 			leaf_count[leaf]++;
 			leaf_tainted[leaf] = 1;
@@ -1267,13 +1275,17 @@ init
 		root_state[1] = LIVE; root_count[1] = 1; space_root[1] = 1; door_root[1] = 1;
 		root_state[2] = LIVE; root_count[2] = 1; space_root[2] = 2; door_root[2] = 2;
 		vcpu_root[0] = 1; vcpu_root[1] = 1; vcpu_root[2] = 2; must_pass[3] = 1;
-#ifdef CLONED
+#if START == JOINED
+		leaf_state[1] = LIVE; leaf_count[1] = 2; leaf_to[1] = place; leaf_tainted[1] = 1;
+		root_to[1] = 1; root_to[2] = 1; indexed = 1;
+		KNOW(1, 1); PUBLISH(1)
+#elif START == CLONED
 		leaf_state[1] = LIVE; leaf_count[1] = 1; leaf_to[1] = 1; leaf_write[1] = 1;
 		page_state[1] = LIVE; page_count[1] = 1;
 		root_to[1] = 1; root_count[1] = 2; space_root[3] = 1; door_root[3] = 1
 #endif
 	};
-#ifdef CLONED
+#if START == CLONED
 	if
 	:: frozen = 0
 	:: frozen = 1
