@@ -1,3 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How tables are published, shared, copied, dropped and used again while CPUs run guests.
+ *
+ * Three guests, whose memory is one page, on two CPUs. Guest 1 has a vCPU on each CPU, guest 2 one on
+ * CPU 1, guest 3 one on CPU 0; the two guests of a CPU take turns, and what a vCPU has cached stays in
+ * the CPU's TLB, with the vCPU's tag, while the other runs. Above the page stand a leaf table and a
+ * root. Guests 1 and 2 map the same file; guest 3 is a clone of guest 1. Numbers begin with 1, 0 is
+ * "none" or an absent entry. docs/model.md says what is left out; scripts/model runs all of this.
+ *
+ * Asserted is, whenever a CPU fills or uses a translation: the page is one that the guest's own tables
+ * show, or showed before the operation that is under way; a page that can be written to is no other
+ * guest's; tables on the path are alive and the guest's. Whenever no operation is under way, all counts
+ * are right. And no process waits for ever.
+ *
+ *	here			in the code
+ *	Thread, to the fault	vmm/src/guest.c: guest_run, run_once, enter
+ *	enter, leave, mark,	vmm/src/seat.c: seat_enter, seat_leave, seat_recall; vmm/src/commit.c:
+ *	recall			fleet_recall
+ *	pass			vmm/src/gate.c: gate_pass
+ *	begin, end		ept/src/change.c: ept_change_begin, end
+ *	own_root		ept/src/own.c: ept_own_root
+ *	child, keep,		ept/src/own.c: ept_own_child, unshare_child, keep, sanitize, replace,
+ *	own_child_again		copy_table
+ *	own_page		ept/src/fault.c: write_private_leaf, copy_page
+ *	link			ept/src/change.c: ept_change_link, store_fresh
+ *	cancel			ept/src/change.c: ept_change_abort
+ *	fill			ept/src/fault.c: fault_read, hold_for_fill, add_child, make_child;
+ *				ept/src/index.c: ept_index_get, ept_index_add
+ *	unmap			ept/src/map.c: own_border, edit_step, of a whole span
+ *	clone			ept/src/clone.c: clone_into, protect_root, ept_space_freeze
+ *	reset			ept/src/clone.c: ept_space_reset, reset_root
+ *	move, visit		ept/src/sweep.c: ept_file_move, ept_sweep_step, edit_one, visit
+ *	take_*			ept/src/table.c: ept_table_take; ept/src/page.c: ept_page_take
+ *	drop, put_leaf		ept/src/change.c: drop_old; ept/src/table.c: ept_table_put, put_reference
+ *	put_page		ept/src/page.c: ept_page_put
+ *	store, store_*		vmm/src/commit.c: store_edits, store_plain; vmm/src/gate.c: gate_commit
+ *	settle			ept/src/change.c: ept_change_finish, settle_held
+ *	scrub			ept/src/scrub.c: ept_scrub, ept_scrub_finish; vmm/src/commit.c: fleet_scrub
+ *	kvm_*, walk		KVM, arch/x86/kvm/mmu/, as in ept/tests/kvm_model.c; the processor
+ *
+ * scripts/model reads the following lists. First in a line stand what the guests begin with, how many
+ * operations follow, and what else the search is of. EMPTY: nothing is mapped. JOINED: guests 1 and 2
+ * share a leaf table that shows the file. CLONED: guest 1 has written to its page, and guest 3 is made.
+ * MOVES: the file's page is moved to another place. DEADLOCKS: without TLBs and shadows, but with CPUs
+ * and guests that do nothing for ever. With FULL nothing may be found. A GUARD is left out by -DNO_...,
+ * whereupon something must be found. What is to be REACHed must be found, too.
+ *
+ * FULL	EMPTY,4
+ * FULL	JOINED,3
+ * FULL	CLONED,3
+ * FULL	JOINED,3,MOVES
+ * FULL	EMPTY,5,DEADLOCKS
+ * FULL	CLONED,4,DEADLOCKS
+ *
+ * GUARD EMPTY,3 STORE_FIRST: entries are stored before what they referred to is dropped
+ * GUARD CLONED,2 EDITS_IN_ORDER: they are stored in the order in which the engine lists them
+ * GUARD EMPTY,3 EDIT_BY_GATE: present entries are stored by a gate
+ * GUARD EMPTY,3 INVALIDATE_FIRST: vCPUs are recalled before what was replaced is dropped (a4a118f2eead)
+ * GUARD EMPTY,3 INVALIDATE_LEAF: leaf stores are followed by a recall
+ * GUARD EMPTY,3 INVALIDATE_UPPER: so are upper stores
+ * GUARD EMPTY,3 ALL_VCPUS: all vCPUs of a guest are recalled, and not the first only (F22)
+ * GUARD EMPTY,3,DEADLOCKS KICK: a vCPU that is in its guest is called out
+ * GUARD EMPTY,3,DEADLOCKS KICK_BEFORE_RUN: a kick counts that comes before KVM_RUN (immediate_exit)
+ * GUARD EMPTY,3 WAIT: the recall waits until the vCPU is out
+ * GUARD EMPTY,3,DEADLOCKS OUT_IS_ENOUGH: and no longer: not until it has passed its gate
+ * GUARD EMPTY,3,DEADLOCKS PASSED_IS_ENOUGH: nor where it has passed and is in its guest again
+ * GUARD EMPTY,3 ENTER_UNDER_LOCK: the mark is looked at and "in its guest" set in one hold of the door
+ * GUARD EMPTY,3 MARK_CLEARED_FIRST: the mark goes before the vCPU passes its gate, not after
+ * GUARD EMPTY,3 FLUSH_AT_GATE: at its gate the vCPU forgets its translations
+ * GUARD CLONED,2 ROOT_AT_GATE: and takes the root of the recall
+ * GUARD CLONED,2 COMMITTED_ROOT: which was committed, and is not one that is being prepared
+ * GUARD CLONED,3 QUARANTINE: dead tables are not free
+ * GUARD CLONED,3 SCRUB_BY_GATE: until a gate has wiped them
+ * GUARD CLONED,2 REFERENCE_IN_COPY: a copy takes references on what it refers to (F6)
+ * GUARD CLONED,2 READ_ONLY_COPY: and does not let it be written to (F3)
+ * GUARD EMPTY,3 READ_ONLY_ENTRY: entries of a root lose the right to write when it is shared (F18)
+ * GUARD CLONED,2 SANITIZE: rights that a table kept while it was shared go before it is written through
+ * GUARD JOINED,2 COUNT_UNDER_LOCK: a use count goes down under the table's lock (F11)
+ * GUARD JOINED,2 ZERO_ONCE: only who made it 0 lets the table go (F23)
+ * GUARD EMPTY,3 LOOK_UNDER_LOCK: a use count of 1 is seen under the table's lock
+ * GUARD JOINED,2 SECOND_LOOK: one above 1 is looked at again after the lock was given up (F5)
+ * GUARD EMPTY,4 FILL_UNDER_LOCK: an absent entry of a shared table is looked at again under its lock
+ * GUARD EMPTY,4 FROZEN_UNDER_LOCK: whether a space is frozen is looked at under its lock (B2)
+ * GUARD EMPTY,4 LEAVE_INDEX: a table leaves the index in the hold that changes it (CVE-2025-38084)
+ * GUARD EMPTY,3,DEADLOCKS INDEX_TRIES: who has the index's lock only tries a table's
+ * GUARD EMPTY,3,MOVES TELL_FIRST: a fault tells the reverse map before it asks where the page lies
+ * GUARD JOINED,2,MOVES KNOW_COPIED: which knows of a page that is copied for as long as that lasts
+ * GUARD EMPTY,3,MOVES WAIT_FOR_FRESH: a pass waits for tables that are being made
+ * GUARD JOINED,3,MOVES LOOK_AGAIN: it looks again at what the reverse map said (CVE-2025-38085)
+ * GUARD JOINED,2,MOVES DROP_PAGES: then translations to the page go
+ * GUARD JOINED,2,MOVES ALL_SHARERS: of all guests, and not of the first only (F22)
+ * GUARD CLONED,3 KVM_SYNC_AT_LINK: KVM looks again at a stored leaf table when it links its shadow
+ * GUARD CLONED,2 KVM_SYNC_AT_ROOT: and when a vCPU takes a root
+ *
+ * REACH EMPTY,2 FOUND: a guest finds a table in the index
+ * REACH JOINED,2 KEPT: a table whose count fell to 1 before the second look
+ * REACH EMPTY,4 FILLED: an entry that another guest filled first
+ * REACH CLONED,2 SANITIZED: a right that is taken away before a write
+ * REACH CLONED,3 REUSED: a table that was another guest's, and scrubbed
+ * REACH CLONED,2 STALE: a CPU that writes by a translation that memory no longer grants
+ * REACH CLONED,2 CALLED_OUT: a vCPU with such a translation that is called out
+ * REACH JOINED,2,MOVES MOVED_FOR_ALL: an entry that is moved for several guests at once
+ * REACH EMPTY,2,MOVES NOT_PUBLISHED: a table that is being made while a pass waits for it
+ */
+
 #define EMPTY 0
 #define JOINED 1
 #define CLONED 2
@@ -42,9 +148,8 @@
 #define REUSED 5
 #define STALE 6
 #define CALLED_OUT 7
-#define RESET_BACK 8
-#define MOVED_FOR_ALL 9
-#define NOT_PUBLISHED 10
+#define MOVED_FOR_ALL 8
+#define NOT_PUBLISHED 9
 #ifndef REACH
 #define REACH NOTHING
 #endif
@@ -881,6 +986,9 @@ inline visit()
 		WHEN(holds, leaf_lock[leaf] = 1)
 	};
 	d_step {
+#if REACH == MOVED_FOR_ALL
+		assert(!holds || leaf_count[leaf] == 1);
+#endif
 		WHEN(holds, store_leaf(leaf, place, leaf_write[leaf]); leaf_lock[leaf] = 0);
 		holds = 0;
 		leaf = 0
