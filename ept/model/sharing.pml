@@ -2,26 +2,27 @@
 /*
  * How tables are published, shared, copied, dropped and used again while CPUs run guests.
  *
- * Three guests, whose memory is one page, on two CPUs. Guest 1 has a vCPU on each CPU, guest 2 one on
- * CPU 1, guest 3 one on CPU 0; the two guests of a CPU take turns, and what a vCPU has cached stays in
- * the CPU's TLB, with the vCPU's tag, while the other runs. Above the page stand a leaf table and a
- * root. Guests 1 and 2 map the same file; guest 3 is a clone of guest 1. Numbers begin with 1, 0 is
- * "none" or an absent entry. docs/model.md says what is left out; scripts/model runs all of this.
+ * Three guests, whose memory is one page, on two CPUs. Guest 1 has a vCPU on each CPU, guest 2 one
+ * on CPU 1, guest 3 one on CPU 0; the two guests of a CPU take turns, and what a vCPU has cached
+ * stays in the CPU's TLB, with the vCPU's tag, while the other runs. Above the page stand a leaf
+ * table and a root. Guests 1 and 2 map the same file; guest 3 is a clone of guest 1. Numbers begin
+ * with 1, 0 is "none" or an absent entry. docs/model.md says what is left out; scripts/model runs
+ * it.
  *
- * Asserted is, whenever a CPU fills or uses a translation: the page is one that the guest's own tables
- * show, or showed before the operation that is under way; a page that can be written to is no other
- * guest's; tables on the path are alive and the guest's. Whenever no operation is under way, all counts
- * are right. And no process waits for ever.
+ * Asserted is, whenever a CPU fills or uses a translation: the page is one that the guest's own
+ * tables show, or showed before the operation that is under way; a page that can be written to is
+ * no other guest's; tables on the path are alive and the guest's. Whenever no operation is under
+ * way, all counts are right. And no process waits for ever.
  *
  *	here			in the code
  *	Thread, to the fault	vmm/src/guest.c: guest_run, run_once, enter
- *	enter, leave, mark,	vmm/src/seat.c: seat_enter, seat_leave, seat_recall; vmm/src/commit.c:
- *	recall			fleet_recall
+ *	enter, leave, mark,	vmm/src/seat.c: seat_enter, seat_leave, seat_recall;
+ *	recall			vmm/src/commit.c: fleet_recall
  *	pass			vmm/src/gate.c: gate_pass
  *	begin, end		ept/src/change.c: ept_change_begin, end
  *	own_root		ept/src/own.c: ept_own_root
- *	child, keep,		ept/src/own.c: ept_own_child, unshare_child, keep, sanitize, replace,
- *	own_child_again		copy_table
+ *	child, keep,		ept/src/own.c: ept_own_child, unshare_child, keep, sanitize,
+ *	own_child_again		replace, copy_table
  *	own_page		ept/src/fault.c: write_private_leaf, copy_page
  *	link			ept/src/change.c: ept_change_link, store_fresh
  *	cancel			ept/src/change.c: ept_change_abort
@@ -32,31 +33,37 @@
  *	reset			ept/src/clone.c: ept_space_reset, reset_root
  *	move, visit		ept/src/sweep.c: ept_file_move, ept_sweep_step, edit_one, visit
  *	take_*			ept/src/table.c: ept_table_take; ept/src/page.c: ept_page_take
- *	drop, put_leaf		ept/src/change.c: drop_old; ept/src/table.c: ept_table_put, put_reference
+ *	drop, put_leaf		ept/src/change.c: drop_old; ept/src/table.c: ept_table_put,
+ *				put_reference, retire
  *	put_page		ept/src/page.c: ept_page_put
- *	store, store_*		vmm/src/commit.c: store_edits, store_plain; vmm/src/gate.c: gate_commit
+ *	store, store_*		vmm/src/commit.c: store_edits, store_plain;
+ *				vmm/src/gate.c: gate_commit
  *	settle			ept/src/change.c: ept_change_finish, settle_held
- *	scrub			ept/src/scrub.c: ept_scrub, ept_scrub_finish; vmm/src/commit.c: fleet_scrub
+ *	scrub			ept/src/scrub.c: ept_scrub, ept_scrub_finish;
+ *				vmm/src/commit.c: fleet_scrub
  *	kvm_*, walk		KVM, arch/x86/kvm/mmu/, as in ept/tests/kvm_model.c; the processor
  *
- * scripts/model reads the following lists. First in a line stand what the guests begin with, how many
- * operations follow, and what else the search is of. EMPTY: nothing is mapped. JOINED: guests 1 and 2
- * share a leaf table that shows the file. CLONED: guest 1 has written to its page, and guest 3 is made.
- * MOVES: the file's page is moved to another place. DEADLOCKS: without TLBs and shadows, but with CPUs
- * and guests that do nothing for ever. With FULL nothing may be found. A GUARD is left out by -DNO_...,
- * whereupon something must be found. What is to be REACHed must be found, too.
+ * scripts/model reads the following lists. First in a line stand what the guests begin with, how
+ * many operations follow, and what else the search is of. EMPTY: nothing is mapped. JOINED: guests
+ * 1 and 2 share a leaf table that shows the file. CLONED: guest 1 has written to its page, and
+ * guest 3 is made. MOVES: the file's page is moved to another place. DEADLOCKS: without TLBs and
+ * shadows, but with CPUs and guests that do nothing for ever. With FULL nothing may be found. A
+ * GUARD is left out by -DNO_..., whereupon something must be found. What is to be REACHed must be
+ * found, too.
  *
  * FULL	EMPTY,4
  * FULL	JOINED,3
  * FULL	CLONED,3
+ * FULL	EMPTY,3,MOVES
  * FULL	JOINED,3,MOVES
  * FULL	EMPTY,5,DEADLOCKS
  * FULL	CLONED,4,DEADLOCKS
+ * FULL	JOINED,3,MOVES,DEADLOCKS
  *
  * GUARD EMPTY,3 STORE_FIRST: entries are stored before what they referred to is dropped
  * GUARD CLONED,2 EDITS_IN_ORDER: they are stored in the order in which the engine lists them
  * GUARD EMPTY,3 EDIT_BY_GATE: present entries are stored by a gate
- * GUARD EMPTY,3 INVALIDATE_FIRST: vCPUs are recalled before what was replaced is dropped (a4a118f2eead)
+ * GUARD EMPTY,3 INVALIDATE_FIRST: vCPUs are recalled before anything is dropped (a4a118f2eead)
  * GUARD EMPTY,3 INVALIDATE_LEAF: leaf stores are followed by a recall
  * GUARD EMPTY,3 INVALIDATE_UPPER: so are upper stores
  * GUARD EMPTY,3 ALL_VCPUS: all vCPUs of a guest are recalled, and not the first only (F22)
@@ -65,7 +72,7 @@
  * GUARD EMPTY,3 WAIT: the recall waits until the vCPU is out
  * GUARD EMPTY,3,DEADLOCKS OUT_IS_ENOUGH: and no longer: not until it has passed its gate
  * GUARD EMPTY,3,DEADLOCKS PASSED_IS_ENOUGH: nor where it has passed and is in its guest again
- * GUARD EMPTY,3 ENTER_UNDER_LOCK: the mark is looked at and "in its guest" set in one hold of the door
+ * GUARD EMPTY,3 ENTER_UNDER_LOCK: the mark is looked at, and "in its guest" set, in one hold
  * GUARD EMPTY,3 MARK_CLEARED_FIRST: the mark goes before the vCPU passes its gate, not after
  * GUARD EMPTY,3 FLUSH_AT_GATE: at its gate the vCPU forgets its translations
  * GUARD CLONED,2 ROOT_AT_GATE: and takes the root of the recall
@@ -75,12 +82,12 @@
  * GUARD CLONED,2 REFERENCE_IN_COPY: a copy takes references on what it refers to (F6)
  * GUARD CLONED,2 READ_ONLY_COPY: and does not let it be written to (F3)
  * GUARD EMPTY,3 READ_ONLY_ENTRY: entries of a root lose the right to write when it is shared (F18)
- * GUARD CLONED,2 SANITIZE: rights that a table kept while it was shared go before it is written through
+ * GUARD CLONED,2 SANITIZE: rights that it kept while shared go before a table is written through
  * GUARD JOINED,2 COUNT_UNDER_LOCK: a use count goes down under the table's lock (F11)
  * GUARD JOINED,2 ZERO_ONCE: only who made it 0 lets the table go (F23)
  * GUARD EMPTY,3 LOOK_UNDER_LOCK: a use count of 1 is seen under the table's lock
  * GUARD JOINED,2 SECOND_LOOK: one above 1 is looked at again after the lock was given up (F5)
- * GUARD EMPTY,4 FILL_UNDER_LOCK: an absent entry of a shared table is looked at again under its lock
+ * GUARD EMPTY,4 FILL_UNDER_LOCK: an absent entry is looked at again under its table's lock
  * GUARD EMPTY,4 FROZEN_UNDER_LOCK: whether a space is frozen is looked at under its lock (B2)
  * GUARD EMPTY,4 LEAVE_INDEX: a table leaves the index in the hold that changes it (CVE-2025-38084)
  * GUARD EMPTY,3,DEADLOCKS INDEX_TRIES: who has the index's lock only tries a table's
@@ -288,7 +295,7 @@ inline kvm_drop(page)
 
 #define SHADOW(root) ROLE(shadow_leaf[root], shadow_role[root])
 
-/* Links the shadow of a leaf table anew, for the page or for another one that the table translates. */
+/* Links the shadow of a leaf table anew, for the page or for another one of the table's. */
 inline kvm_link(root)
 {
 	shadow_leaf[root] = root_to[root];
@@ -830,7 +837,8 @@ inline settle()
 		!holds || !index_lock;
 		d_step {
 			forget_old();
-			WHEN(new_leaf, PUBLISH(new_leaf); KNOW(new_leaf, !IS_PRIVATE(leaf_to[new_leaf])));
+			WHEN(new_leaf, PUBLISH(new_leaf);
+				       KNOW(new_leaf, !IS_PRIVATE(leaf_to[new_leaf])));
 			if
 			:: holds ->
 #ifndef NO_LEAVE_INDEX
@@ -1053,7 +1061,7 @@ end_spin:
 		d_step { kicked[cpu] -> leave_idle() }
 	:: cpu != HOST && !guest -> goto halt
 #else
-	/* It uses what its TLB has; walks; has KVM link the table, or fill in what memory grants. */
+	/* It uses what its TLB has; walks; has KVM link the table, or fill in what it may. */
 	:: d_step { IN && TLB_READ ->
 			check_page(guest, tlb_page[mine], tlb_write[mine]);
 #if REACH == STALE
@@ -1061,7 +1069,9 @@ end_spin:
 #endif
 	   }
 	:: d_step { IN && SHADOW_READ && !SHADOW_IS_CACHED -> walk(guest, mine, ROOT) }
-	:: d_step { IN && root_to[ROOT] && !shadow_leaf[ROOT] && OLD_SHADOW(ROOT) -> kvm_link(ROOT) }
+	:: d_step { IN && OLD_SHADOW(ROOT) && !shadow_leaf[ROOT] && root_to[ROOT] ->
+			kvm_link(ROOT)
+	   }
 	:: d_step { IN && ((GRANTS_READ && !SHADOW_READ) || (GRANTS_WRITE && !SHADOW_WRITE)) ->
 			kvm_fetch(ROOT);
 			WHEN(SHADOW_READ && !SHADOW_IS_CACHED, walk(guest, mine, ROOT))
