@@ -500,6 +500,11 @@ inline put_leaf(leaf)
 	atomic {
 #ifndef NO_COUNT_UNDER_LOCK
 		!leaf_lock[leaf];
+#ifdef NO_INDEX_TRIES
+		leaf_lock[leaf] = 1;
+		!index_lock;
+		leaf_lock[leaf] = 0;
+#endif
 		n = leaf_count[leaf];
 #endif
 		!index_lock;
