@@ -211,6 +211,30 @@ static void F12_going_back_is_an_event(void **state)
 	world_destroy(world);
 }
 
+/*
+ * leaf.c, fill_plain(): a table that shows parts of two times 2 MiB of a file, of which only the
+ * second has a page that lies elsewhere.
+ */
+static void F27_a_table_across_2_mib_of_the_file(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, false);
+	uint32_t spare = world_spare_file(world, 4);
+	const struct file_page page = {file, EPT_ENTRIES + PAGE};
+	struct guest *a = guest_create(world, 0, true);
+	struct tally tally;
+
+	assert_int_equal(world_move_page(world, page, (struct file_page){spare, 0}, &tally),
+			 EPT_OK);
+	guest_must_map(a, AT, MIB2, file, EPT_ENTRIES / 2, RW);
+	guest_must_read(a, AT, world_stamp(file, EPT_ENTRIES / 2, 0));
+	guest_must_read(a, AT + MIB2 / 2 + PAGE * KIB4, world_stamp(file, page.page, 0));
+	assert_int_equal(ept_entry_target(*state, guest_entry(a, AT + MIB2 / 2 + PAGE * KIB4, 1)).v,
+			 world_file_page(world, file, page.page).v);
+	assert_int_equal(guest_table(a, AT, 1).v, guest_table(a, AT + MIB2 - KIB4, 1).v);
+	world_destroy(world);
+}
+
 /* ---- what happens at the same time ---- */
 
 struct mover {
@@ -557,6 +581,7 @@ int main(void)
 		EACH_FORMAT(F26_after_a_watch_2_mib_entries_come_back),
 		EACH_FORMAT(F27_a_page_that_moves_was_not_accessed),
 		EACH_FORMAT(F12_going_back_is_an_event),
+		EACH_FORMAT(F27_a_table_across_2_mib_of_the_file),
 		EACH_FORMAT(S5_a_page_of_a_table_from_the_index_is_copied_as_it_moves),
 		EACH_FORMAT(S5_a_page_of_a_clones_table_is_copied_as_it_moves),
 		EACH_FORMAT(S5_a_page_of_a_new_table_is_copied_as_it_moves),
