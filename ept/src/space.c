@@ -184,6 +184,11 @@ uint32_t ept_space_number(const struct ept_space *space)
 	return space->number;
 }
 
+uint32_t ept_space_domain(const struct ept_space *space)
+{
+	return space->options.domain;
+}
+
 uint64_t ept_space_faults(const struct ept_space *space)
 {
 	return atomic_load(&space->faults);

@@ -31,7 +31,10 @@ struct run_options {
 	uint64_t share_from;
 	uint64_t share_until;
 	const char *alone;
-	bool *is_alone; /* by guest, of that list */
+	const char *domains[FLEET_DOMAINS]; /* lists of guests, from the second domain on */
+	unsigned domain_count;
+	bool *is_alone;	   /* by guest, of that list */
+	uint8_t *domain_of; /* by guest, of those lists */
 	const char *trace;
 	bool check;
 	bool json;
@@ -56,6 +59,7 @@ enum option_key {
 	KEY_SHARE_THRESHOLD,
 	KEY_SHARE_EVENTS,
 	KEY_ALONE,
+	KEY_DOMAIN,
 	KEY_TRACE,
 	KEY_CHECK,
 	KEY_ARG,
@@ -85,6 +89,9 @@ static const struct argp_option option_table[] = {
 	  0 },
 	{ "alone", KEY_ALONE, "LIST", 0,
 	  "Guests that share no tables all the same, by number, such as 0,4-7 (none)", 0 },
+	{ "domain", KEY_DOMAIN, "LIST", 0,
+	  "Guests that share tables with each other only, by number; once for each such domain (all in one)",
+	  0 },
 	{ "arg", KEY_ARG, "N", 0, "A number that each guest is given (0)", 0 },
 	{ "timeout", KEY_TIMEOUT, "SECONDS", 0, "End guests that run longer (no limit)", 0 },
 	{ "trace", KEY_TRACE, "FILE", 0, "Write what happens to tables to FILE, for s2vm trace", 0 },
@@ -170,6 +177,11 @@ static error_t parse(int key, char *text, struct argp_state *state)
 		break;
 	case KEY_ALONE:
 		options->alone = text;
+		break;
+	case KEY_DOMAIN:
+		if (options->domain_count + 1 == FLEET_DOMAINS)
+			argp_error(state, "a fleet has at most %d sharing domains", FLEET_DOMAINS);
+		options->domains[++options->domain_count] = text;
 		break;
 	case KEY_TRACE:
 		options->trace = text;
@@ -278,6 +290,8 @@ static struct fleet_config config_of(const struct run_options *options, const st
 		.program = program,
 		.sharing = options->sharing,
 		.alone = options->is_alone,
+		.domains = options->domain_of,
+		.domain_count = options->domain_count + 1,
 		.quiet = options->report.quiet,
 		.private_levels = EPT_SHARE_ALL & ~options->share_levels,
 		.share_threshold = (unsigned)options->share_threshold,
@@ -373,6 +387,38 @@ static bool find_alone(struct run_options *options, struct error *error)
 			      error);
 }
 
+/* Puts the guests of the list number @domain there, out of the first domain, where all are. */
+static bool find_domain(const struct run_options *options, unsigned domain, bool *listed,
+			struct error *error)
+{
+	memset(listed, 0, options->guests * sizeof(*listed));
+	if (!option_numbers(options->domains[domain], "--domain", options->guests, listed, error))
+		return false;
+	for (uint64_t id = 0; id < options->guests; id++) {
+		if (listed[id] && options->domain_of[id])
+			return error_set(error, EXIT_INPUT,
+					 "--domain names guest %llu in two lists",
+					 (unsigned long long)id);
+		if (listed[id])
+			options->domain_of[id] = (uint8_t)domain;
+	}
+	return true;
+}
+
+static bool find_domains(struct run_options *options, struct error *error)
+{
+	bool *listed = calloc(options->guests, sizeof(*listed));
+	bool found = true;
+
+	options->domain_of = calloc(options->guests, sizeof(*options->domain_of));
+	if (!listed || !options->domain_of)
+		found = error_set(error, EXIT_FAILED, "out of memory");
+	for (unsigned domain = 1; domain <= options->domain_count && found; domain++)
+		found = find_domain(options, domain, listed, error);
+	free(listed);
+	return found;
+}
+
 /* Opens the inputs, and runs. */
 static int open_and_run(const struct run_options *options)
 {
@@ -414,7 +460,11 @@ int cli_run(int argc, char **argv)
 	int status;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &options);
-	status = find_alone(&options, &error) ? open_and_run(&options) : error_print(&error);
+	if (find_alone(&options, &error) && find_domains(&options, &error))
+		status = open_and_run(&options);
+	else
+		status = error_print(&error);
 	free(options.is_alone);
+	free(options.domain_of);
 	return status;
 }

@@ -23,8 +23,10 @@ void findings_take(struct findings *findings, struct fleet *fleet)
 
 	*findings = (struct findings){
 		.texts = json_array(),
-		.spaces = fleet->guest_count + (fleet->template_space ? 1u : 0u),
+		.spaces = fleet->guest_count,
 	};
+	for (unsigned domain = 0; domain < FLEET_DOMAINS; domain++)
+		findings->spaces += fleet->templates[domain] ? 1 : 0;
 	ept_usage(fleet->ept, &usage);
 	for (unsigned level = 1; level <= EPT_ROOT_LEVEL; level++)
 		findings->tables += usage.tables[level];

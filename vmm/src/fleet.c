@@ -79,7 +79,7 @@ static bool set_shadow_limit(const struct fleet *fleet, uint64_t tables, struct 
 static bool create_memory(struct fleet *fleet, struct error *error)
 {
 	const struct fleet_config *config = &fleet->config;
-	uint64_t spaces = config->guests + 1ul + config->snapshots;
+	uint64_t spaces = (uint64_t)config->guests + fleet_domain_count(config) + config->snapshots;
 	uint64_t wanted = spaces * tables_for_guest(config);
 	uint64_t tables = wanted < EPT_TABLES_MAX ? wanted : EPT_TABLES_MAX;
 	uint64_t gate_pages = gate_memory_pages(config->guests + 1ul, tables * EPT_PAGE_BYTES);
@@ -221,11 +221,10 @@ static bool populate(struct fleet *fleet, struct ept_space *space, struct gpa st
 }
 
 /* A space of its own, with its tables still to be faulted in. */
-static bool make_plain_space(struct fleet *fleet, bool sharing, struct ept_space **space,
-			     struct error *error)
+static bool make_plain_space(struct fleet *fleet, const struct ept_space_options *options,
+			     struct ept_space **space, struct error *error)
 {
-	struct ept_space_options options = { .sharing = sharing };
-	enum ept_status status = ept_space_create(fleet->ept, &options, space);
+	enum ept_status status = ept_space_create(fleet->ept, options, space);
 
 	if (status != EPT_OK)
 		return engine_error(error, "make a space", status);
@@ -246,21 +245,30 @@ static bool freeze(struct fleet *fleet, struct ept_space *space, struct error *e
 	return fleet_commit(fleet, NULL, &fleet->change, error);
 }
 
-/* The frozen parent of all guests, with all of its tables filled in. */
-static bool make_template(struct fleet *fleet, struct error *error)
+/* The frozen parent of all guests of a domain, with all of its tables filled in. */
+static bool make_template(struct fleet *fleet, unsigned domain, struct error *error)
 {
+	const struct ept_space_options options = { .domain = domain, .sharing = true };
 	const struct program *program = fleet->config.program;
 	struct ept_region file = fleet_file_region(fleet);
+	struct ept_space **space = &fleet->templates[domain];
 
-	if (!make_plain_space(fleet, true, &fleet->template_space, error) ||
-	    !populate(fleet, fleet->template_space, file.start, file.bytes, error))
+	if (!make_plain_space(fleet, &options, space, error) ||
+	    !populate(fleet, *space, file.start, file.bytes, error))
 		return false;
 	for (unsigned i = 0; i < program->region_count; i++)
-		if (!populate(fleet, fleet->template_space, program->regions[i].start,
+		if (!populate(fleet, *space, program->regions[i].start,
 			      program->regions[i].bytes, error))
 			return false;
-	fleet->launch_from = fleet->template_space;
-	return freeze(fleet, fleet->template_space, error);
+	return freeze(fleet, *space, error);
+}
+
+static bool make_templates(struct fleet *fleet, struct error *error)
+{
+	for (unsigned domain = 0; domain < fleet_domain_count(&fleet->config); domain++)
+		if (!make_template(fleet, domain, error))
+			return false;
+	return true;
 }
 
 static bool guest_shares(const struct fleet_config *config, unsigned id)
@@ -268,16 +276,28 @@ static bool guest_shares(const struct fleet_config *config, unsigned id)
 	return config->sharing && !(config->alone && config->alone[id]);
 }
 
-/* A space with the fleet's regions for guest @id: a clone of the template, or one of its own. */
+/* What guests of the domain are clones of; NULL if they are none. */
+static struct ept_space *parent_for(const struct fleet *fleet, unsigned domain)
+{
+	if (fleet->launch_from && ept_space_domain(fleet->launch_from) == domain)
+		return fleet->launch_from;
+	return fleet->templates[domain];
+}
+
+/* A space with the fleet's regions for guest @id: a clone, or one of its own. */
 static bool make_space(struct fleet *fleet, unsigned id, struct ept_space **space,
 		       struct error *error)
 {
-	bool sharing = guest_shares(&fleet->config, id);
+	const struct ept_space_options options = {
+		.domain = fleet_domain(&fleet->config, id),
+		.sharing = guest_shares(&fleet->config, id),
+	};
+	struct ept_space *parent = parent_for(fleet, options.domain);
 	enum ept_status status;
 
-	if (!fleet->launch_from || !sharing)
-		return make_plain_space(fleet, sharing, space, error);
-	status = ept_space_clone(fleet->launch_from, space, &fleet->change);
+	if (!parent || !options.sharing)
+		return make_plain_space(fleet, &options, space, error);
+	status = ept_space_clone(parent, space, &fleet->change);
 	if (status != EPT_OK)
 		return engine_error(error, "clone the template", status);
 	return fleet_commit(fleet, NULL, &fleet->change, error);
@@ -335,7 +355,7 @@ static bool create_all(struct fleet *fleet, struct error *error)
 	       add_file(fleet, &fleet->config.program->image, &fleet->image_number, error) &&
 	       add_spare(fleet, error) &&
 	       create_seats(fleet, error) &&
-	       (!guests_are_clones(&fleet->config) || make_template(fleet, error));
+	       (!guests_are_clones(&fleet->config) || make_templates(fleet, error));
 }
 
 /* A pause comes to its turn, however many operations there are: readers do not overtake it. */
@@ -381,8 +401,9 @@ static void destroy_spaces(struct fleet *fleet)
 	for (unsigned i = 0; i < FLEET_SNAPSHOTS; i++)
 		if (fleet->snapshots[i])
 			ept_space_destroy(fleet->snapshots[i]);
-	if (fleet->template_space)
-		ept_space_destroy(fleet->template_space);
+	for (unsigned i = 0; i < FLEET_DOMAINS; i++)
+		if (fleet->templates[i])
+			ept_space_destroy(fleet->templates[i]);
 	ept_destroy(fleet->ept);
 }
 

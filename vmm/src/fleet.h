@@ -28,6 +28,9 @@ enum fleet_entries {
 	ENTRIES_LARGE, /* 2 MiB wherever alignment allows */
 };
 
+/* Sharing domains of a fleet: guests of two have no table in common (B8). */
+#define FLEET_DOMAINS 16
+
 struct fleet_config {
 	enum engine engine;
 	unsigned guests; /* seats */
@@ -37,6 +40,8 @@ struct fleet_config {
 	const struct program *program;
 	bool sharing;
 	const bool *alone;	  /* by number of guest: not this one, all the same; NULL for none */
+	const uint8_t *domains;	  /* by number of guest: its sharing domain; NULL for 0 for all */
+	unsigned domain_count;	  /* 0 counts as 1; at most FLEET_DOMAINS */
 	bool quiet;		  /* guests' text is not printed */
 	unsigned private_levels;  /* of tables that are never shared, bit n for level n */
 	unsigned share_threshold; /* of ept_config, as the next two */
@@ -151,8 +156,8 @@ struct fleet {
 	int file_number;
 	int image_number;
 	int spare_number;
-	struct ept_space *template_space; /* NULL where guests are no clones */
-	struct ept_space *launch_from;	  /* what new guests are clones of */
+	struct ept_space *templates[FLEET_DOMAINS]; /* by domain; NULL where guests are no clones */
+	struct ept_space *launch_from; /* what new guests of its domain are clones of; NULL for templates */
 	uint64_t tables_needed;		  /* by a guest of its own */
 	/* Held by who is no seat's thread: for reading to work on guests, for writing to launch or pause. */
 	pthread_rwlock_t operations;
@@ -287,6 +292,18 @@ bool guest_step(struct guest *guest);
  */
 bool fleet_pause(struct fleet *fleet, struct error *error);
 void fleet_resume(struct fleet *fleet);
+
+/* How many sharing domains there are. */
+static inline unsigned fleet_domain_count(const struct fleet_config *config)
+{
+	return config->domain_count ? config->domain_count : 1;
+}
+
+/* The sharing domain of guest @id. */
+static inline unsigned fleet_domain(const struct fleet_config *config, unsigned id)
+{
+	return config->domains ? config->domains[id] : 0;
+}
 
 /* Whether the fleet would share, if its guests needed more tables than the threshold. */
 static inline bool fleet_below_threshold(const struct fleet *fleet)

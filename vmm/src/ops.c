@@ -199,7 +199,7 @@ bool fleet_snapshot(struct fleet *fleet, struct guest *guest, struct ept_space *
 
 void fleet_launch_from(struct fleet *fleet, struct ept_space *frozen)
 {
-	fleet->launch_from = frozen ? frozen : fleet->template_space;
+	fleet->launch_from = frozen;
 }
 
 void fleet_drop_snapshot(struct fleet *fleet, struct ept_space *frozen)

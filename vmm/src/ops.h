@@ -51,7 +51,8 @@ bool fleet_snapshot(struct fleet *fleet, struct guest *guest, struct ept_space *
 void fleet_drop_snapshot(struct fleet *fleet, struct ept_space *frozen);
 
 /*
- * Guests that are launched from now on have the memory of @frozen, or of the template where it is NULL.
+ * Guests of its sharing domain that are launched from now on have the memory of @frozen; all that of the
+ * template where it is NULL.
  * For the thread that launches guests.
  */
 void fleet_launch_from(struct fleet *fleet, struct ept_space *frozen);

@@ -96,18 +96,25 @@ static void print_guest(const struct guest *guest, const struct accounts *accoun
 	       in_kib(part_of(&account)), result);
 }
 
+static void print_template(const struct ept_space *space, const struct accounts *accounts)
+{
+	struct ept_account template = account_of(accounts, space);
+
+	printf("    - %-10s %4s %8s %8llu %7llu %7llu %10.1f  -\n", "template", "-", "-",
+	       (unsigned long long)(template.pages_alone + template.pages_shared),
+	       (unsigned long long)template.tables_alone, (unsigned long long)template.tables_shared,
+	       in_kib(part_of(&template)));
+}
+
 /* What no guest has alone, and all together, which is what the pools have given out. */
 static void print_totals(const struct fleet *fleet, const struct accounts *accounts)
 {
-	struct ept_account template = account_of(accounts, fleet->template_space);
 	struct ept_usage usage;
 
+	for (unsigned domain = 0; domain < FLEET_DOMAINS; domain++)
+		if (fleet->templates[domain])
+			print_template(fleet->templates[domain], accounts);
 	ept_usage(fleet->ept, &usage);
-	if (fleet->template_space)
-		printf("    - %-10s %4s %8s %8llu %7llu %7llu %10.1f  -\n", "template", "-", "-",
-		       (unsigned long long)(template.pages_alone + template.pages_shared),
-		       (unsigned long long)template.tables_alone,
-		       (unsigned long long)template.tables_shared, in_kib(part_of(&template)));
 	printf("    - %-10s %4s %8s %8llu %7llu %7s %10.1f  -\n", "total", "-", "-",
 	       (unsigned long long)usage.pages,
 	       (unsigned long long)(report_table_bytes(&usage) / EPT_PAGE_BYTES), "-",
@@ -210,8 +217,8 @@ static json_t *guest_json(const struct guest *guest, const struct accounts *acco
 
 	result_hex(guest, result);
 	ept_space_usage(guest->space, &usage);
-	return json_pack("{s:i, s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "id",
-			 (int)guest->id, "status", guest_status_name(guest->status), "exit",
+	return json_pack("{s:i, s:o, s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "id",
+			 (int)guest->id, "domain", integer(ept_space_domain(guest->space)), "status", guest_status_name(guest->status), "exit",
 			 integer(guest->exit_value), "result", result, "faults",
 			 integer(ept_space_faults(guest->space)), "private_pages",
 			 integer(usage.pages_alone + usage.pages_shared), "tables_alone",
@@ -235,16 +242,26 @@ void report_json(json_t *value)
 	json_decref(value);
 }
 
-static json_t *template_json(const struct fleet *fleet, const struct accounts *accounts)
+static json_t *template_json(const struct ept_space *space, const struct accounts *accounts)
 {
-	struct ept_account account = account_of(accounts, fleet->template_space);
+	struct ept_account account = account_of(accounts, space);
 
-	if (!fleet->template_space)
-		return json_null();
-	return json_pack("{s:o, s:o, s:o}", "space",
-			 integer(ept_space_number(fleet->template_space)), "tables_part_bytes",
+	return json_pack("{s:o, s:o, s:o, s:o}", "domain", integer(ept_space_domain(space)),
+			 "space", integer(ept_space_number(space)), "tables_part_bytes",
 			 integer(account.tables_part_bytes), "private_part_bytes",
 			 integer(account.pages_part_bytes));
+}
+
+/* One for each sharing domain, where guests are clones. */
+static json_t *templates_json(const struct fleet *fleet, const struct accounts *accounts)
+{
+	json_t *templates = json_array();
+
+	for (unsigned domain = 0; domain < FLEET_DOMAINS; domain++)
+		if (fleet->templates[domain])
+			json_array_append_new(templates,
+					      template_json(fleet->templates[domain], accounts));
+	return templates;
 }
 
 /* What each guest and the template pay, and all of them. */
@@ -255,7 +272,7 @@ static void add_accounts(json_t *report, const struct fleet *fleet)
 
 	for (unsigned i = 0; i < fleet->guest_count; i++)
 		json_array_append_new(guests, guest_json(&fleet->guests[i], &accounts));
-	json_object_set_new(report, "template", template_json(fleet, &accounts));
+	json_object_set_new(report, "templates", templates_json(fleet, &accounts));
 	json_object_set_new(report, "parts_bytes", integer(all_parts(&accounts)));
 	json_object_set_new(report, "guests", guests);
 	free(accounts.items);

@@ -264,6 +264,9 @@ enum ept_status ept_space_reset(struct ept_space *space, struct ept_change *chan
  */
 void ept_space_destroy(struct ept_space *space);
 
+/* The sharing domain of the space, and of all that are cloned from it. */
+uint32_t ept_space_domain(const struct ept_space *space);
+
 /*
  * Takes tables and pages out of quarantine: the change scrubs up to @limit tables and discards
  * pages. EPT_OK with an empty change: there was nothing to do.
