@@ -344,10 +344,8 @@ static void do_reset(struct player *player, struct input *input)
 	status = guest_reset(player->guest);
 	if (out_of_memory(status))
 		return;
-	if (!player->has_base)
-		expect(status, EPT_NO_PARENT);
-	else
-		expect(status, player->frozen ? EPT_FROZEN : EPT_OK);
+	/* Who is frozen has nobody to go back to. */
+	expect(status, player->has_base && !player->frozen ? EPT_OK : EPT_NO_PARENT);
 	if (status == EPT_OK)
 		player->model = player->base;
 }
