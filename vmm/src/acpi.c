@@ -261,6 +261,7 @@ size_t acpi_write(void *bytes, unsigned cpus)
 	uint64_t dsdt;
 
 	assert(cpus >= 1 && cpus <= PLATFORM_CPUS_MAX);
+	assert(((const struct table_header *)dsdt_aml_code)->length == sizeof(dsdt_aml_code));
 	dsdt = append(&area, dsdt_aml_code, sizeof(dsdt_aml_code));
 	xsdt.tables[0] = append_fadt(&area, dsdt);
 	xsdt.tables[1] = append_madt(&area, cpus);

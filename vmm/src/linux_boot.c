@@ -56,9 +56,21 @@ const char *const linux_area_names[LINUX_AREAS] = {
 	[LINUX_CMDLINE] = "command line",
 	[LINUX_ACPI] = "ACPI tables",
 	[LINUX_GENERATION] = "generation id",
+	[LINUX_FIRMWARE] = "reset vector",
 	[LINUX_KERNEL] = "kernel",
 	[LINUX_INITRD] = "initrd",
 };
+
+/* In 16-bit mode: mov dx, port; mov al, value; out dx, al; hlt; and again hlt, should it go on. */
+static const uint8_t reset_code[] = {
+	0xba, PLATFORM_RESET_PORT & 0xff, PLATFORM_RESET_PORT >> 8,
+	0xb0, PLATFORM_RESET_VALUE,
+	0xee,
+	0xf4,
+	0xeb, 0xfd,
+};
+
+_Static_assert(sizeof(reset_code) <= 0x100000 - PLATFORM_RESET_VECTOR, "it ends at 1 MiB");
 
 /*
  * What always lies at the same place. The first page is left out, as firmware would have used it. So is
@@ -73,6 +85,7 @@ static const struct linux_area fixed[LINUX_AREAS] = {
 	[LINUX_CMDLINE] = { { 0x10000 }, 0x10000 },
 	[LINUX_ACPI] = { { PLATFORM_ACPI_BASE }, PLATFORM_ACPI_BYTES },
 	[LINUX_GENERATION] = { { PLATFORM_GENERATION }, PAGE_BYTES },
+	[LINUX_FIRMWARE] = { { PLATFORM_RESET_VECTOR }, sizeof(reset_code) },
 };
 
 _Static_assert(sizeof(struct boot_params) == PAGE_BYTES, "zero-page.rst");
@@ -240,7 +253,7 @@ static void write_memory_map(const struct linux_boot *boot, struct boot_params *
 	add_memory(params, 0, PLATFORM_LOW_RAM_END, E820_RAM);
 	add_memory(params, PLATFORM_ACPI_BASE, PLATFORM_ACPI_BASE + PLATFORM_ACPI_BYTES,
 		   E820_ACPI);
-	add_memory(params, PLATFORM_GENERATION, PLATFORM_GENERATION + PAGE_BYTES, E820_RESERVED);
+	add_memory(params, PLATFORM_GENERATION, PLATFORM_FIRMWARE + PAGE_BYTES, E820_RESERVED);
 	add_memory(params, PLATFORM_HIGH_RAM, low_end(boot), E820_RAM);
 	if (pages > PLATFORM_RAM_HOLE)
 		add_memory(params, PLATFORM_RAM_HOLE_END,
@@ -325,6 +338,7 @@ void linux_boot_load(const struct linux_boot *boot, const struct linux_plan *pla
 	acpi_write(at(ram, plan, LINUX_ACPI), boot->cpus);
 	if (boot->generation)
 		memcpy(at(ram, plan, LINUX_GENERATION), boot->generation, LINUX_GENERATION_BYTES);
+	memcpy(at(ram, plan, LINUX_FIRMWARE), reset_code, sizeof(reset_code));
 	write_kernel(boot->kernel, at(ram, plan, LINUX_KERNEL));
 	if (boot->initrd)
 		memcpy(at(ram, plan, LINUX_INITRD), boot->initrd->bytes, boot->initrd->size);

@@ -7,7 +7,7 @@
  *
  *	0x00000000  RAM		what the kernel is started with lies here (linux_boot.c)
  *	0x000a0000  hole	no RAM is reported; the kernel looks for option ROMs, and must find none
- *	0x000e0000  RAM		ACPI tables, and in the last page the generation id
+ *	0x000e0000  RAM		ACPI tables; in the last pages the generation id, and what resets
  *	0x00100000  RAM		up to 3 GiB
  *	0xc0000000  hole	devices: virtio-mmio, I/O APIC, local APIC
  *	0x100000000 RAM		what does not fit below 3 GiB
@@ -22,12 +22,19 @@
 
 #define PLATFORM_LOW_RAM_END  0xa0000
 #define PLATFORM_ACPI_BASE    0xe0000 /* the RSDP lies at the very beginning */
-#define PLATFORM_ACPI_BYTES   0x1f000
+#define PLATFORM_ACPI_BYTES   0x1e000
 /*
  * A page of its own in reserved memory, as the specification of the generation id wants it; the 16
  * bytes of the id come first.
  */
-#define PLATFORM_GENERATION   0xff000
+#define PLATFORM_GENERATION   0xfe000
+/*
+ * Where a PC's firmware begins. Linux without EFI does not use the reset register of a machine that is
+ * hardware-reduced unless told to (reboot=acpi); it goes to real mode, and jumps to the vector. The
+ * code there resets by the register.
+ */
+#define PLATFORM_FIRMWARE     0xff000
+#define PLATFORM_RESET_VECTOR 0xffff0
 #define PLATFORM_HIGH_RAM     0x100000
 #define PLATFORM_RAM_HOLE     0xc0000000
 #define PLATFORM_RAM_HOLE_END 0x100000000
