@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The devices of a Linux guest's machine, for the guest: ACPI 6.5, chapters 5, 6 and 19. All numbers
- * are those of platform.h. The C preprocessor reads this file before iasl does.
+ * The devices of a Linux guest's machine, for the guest: ACPI 6.5, chapters 5, 6 and 19. All
+ * numbers are those of platform.h. The C preprocessor reads this file before iasl does.
  */
 #include "platform.h"
 
@@ -9,9 +9,9 @@
 #define EDGE(gsi) Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive) { gsi }
 
 /*
- * The identifier is what Linux's virtio_mmio knows such devices by. Addresses and interrupts are written
- * out, because iasl 20200925 makes wrong lengths of what it has to compute inside a resource; a test
- * holds them against platform.h.
+ * The identifier is what Linux's virtio_mmio knows such devices by. Addresses and interrupts are
+ * written out, because iasl 20200925 makes wrong lengths of what it has to compute inside a
+ * resource; a test holds them against platform.h.
  */
 #define VIRTIO_SLOT(name, uid, address, gsi)						\
 	Device (name)									\

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Bytes as a kernel file, with a guest's memory, a command line and an initial RAM disk of arbitrary
- * lengths: it is refused in one line, or all of it is laid out in that memory.
+ * Bytes as a kernel file, with a guest's memory, a command line and an initial RAM disk of
+ * arbitrary lengths: it is refused in one line, or all of it is laid out in that memory.
  *
  *	memory, command line, disk	their sizes, as input.h has numbers
  *	kernel file			all bytes that are left

@@ -60,7 +60,7 @@ struct generic_address {
 #define SPACE_IO    1
 #define ACCESS_BYTE 1
 
-/* Fixed ACPI description table, 5.2.9. What is unused belongs to machines that are not hardware-reduced. */
+/* Fixed ACPI description table, 5.2.9. Unused: what hardware-reduced machines do not have. */
 struct fadt {
 	struct table_header header;
 	uint32_t facs;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A file as it was when it was read, whole, into memory of our own: nobody can change it or cut it off. */
+/* A file as it was when it was read, whole, into memory where nobody else can change it. */
 #ifndef VMM_BLOB_H
 #define VMM_BLOB_H
 

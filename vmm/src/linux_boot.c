@@ -17,8 +17,8 @@
 #define DATA_SELECTOR 0x18u
 
 /*
- * Flat segments (Intel SDM Vol. 3A, "Segment Descriptors"): present, accessed; execute and read, 64-bit;
- * read and write, 32-bit.
+ * Flat segments (Intel SDM Vol. 3A, "Segment Descriptors"): present, accessed; execute and read,
+ * 64-bit; read and write, 32-bit.
  */
 #define CODE_DESCRIPTOR UINT64_C(0x00af9b000000ffff)
 #define DATA_DESCRIPTOR UINT64_C(0x00cf93000000ffff)
@@ -26,8 +26,8 @@
 static const uint64_t gdt[] = { 0, 0, CODE_DESCRIPTOR, DATA_DESCRIPTOR };
 
 /*
- * Entries of stage-1 tables (Intel SDM Vol. 3A, "4-Level Paging"). Accessed and dirty are set, so that
- * the processor need not write to the tables.
+ * Entries of stage-1 tables (Intel SDM Vol. 3A, "4-Level Paging"). Accessed and dirty are set, so
+ * that the processor need not write to the tables.
  */
 #define ENTRY_TABLE UINT64_C(0x23) /* present, writable, accessed */
 #define ENTRY_LARGE UINT64_C(0xe3) /* the same, dirty, a page of 2 MiB */
@@ -73,9 +73,9 @@ static const uint8_t reset_code[] = {
 _Static_assert(sizeof(reset_code) <= 0x100000 - PLATFORM_RESET_VECTOR, "it ends at 1 MiB");
 
 /*
- * What always lies at the same place. The first page is left out, as firmware would have used it. So is
- * what follows 0x90000: a kernel that unpacks itself takes two pages below 0x9f000 for a trampoline
- * while these page tables are in use.
+ * What always lies at the same place. The first page is left out, as firmware would have used it.
+ * So is what follows 0x90000: a kernel that unpacks itself takes two pages below 0x9f000 for a
+ * trampoline while these page tables are in use.
  */
 static const struct linux_area fixed[LINUX_AREAS] = {
 	[LINUX_GDT] = { { 0x1000 }, sizeof(gdt) },

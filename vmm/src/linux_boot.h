@@ -58,9 +58,9 @@ struct linux_plan {
 };
 
 /*
- * How the first CPU begins. All that is not here is as after a reset: other general registers are 0,
- * interrupts are off, there is no IDT and no task. The protocol wants code and data segments to be
- * those of the GDT, whose descriptors @code and @data repeat; it asks for no stack.
+ * How the first CPU begins. All that is not here is as after a reset: other general registers are
+ * 0, interrupts are off, there is no IDT and no task. The protocol wants code and data segments to
+ * be those of the GDT, whose descriptors @code and @data repeat; it asks for no stack.
  */
 struct linux_start {
 	uint64_t rip;
@@ -75,8 +75,8 @@ struct linux_start {
 };
 
 /*
- * Reads an initial RAM disk: a cpio archive, or one of the compressed files that kernels unpack. To be
- * freed by blob_free().
+ * Reads an initial RAM disk: a cpio archive, or one of the compressed files that kernels unpack. To
+ * be freed by blob_free().
  */
 bool linux_initrd_open(struct blob *initrd, const char *path, struct error *error);
 
@@ -84,16 +84,16 @@ bool linux_initrd_open(struct blob *initrd, const char *path, struct error *erro
 bool linux_boot_plan(const struct linux_boot *boot, struct linux_plan *plan, struct error *error);
 
 /*
- * Writes what was planned to @ram, which is @boot->ram_bytes long and all zero. Pages that stay zero
- * are not written.
+ * Writes what was planned to @ram, which is @boot->ram_bytes long and all zero. Pages that stay
+ * zero are not written.
  */
 void linux_boot_load(const struct linux_boot *boot, const struct linux_plan *plan, void *ram,
 		     struct linux_start *start);
 
 /*
- * Where the seed's bytes lie, in guest-physical memory and in @ram: a machine that starts from a copy of
- * the image gets other ones by writing LINUX_SEED_BYTES there before its first instruction. Only for
- * an image with a seed. What has long been started is told by the generation id.
+ * Where the seed's bytes lie, in guest-physical memory and in @ram: a machine that starts from a
+ * copy of the image gets other ones by writing LINUX_SEED_BYTES there before its first instruction.
+ * Only for an image with a seed. What has long been started is told by the generation id.
  */
 struct gpa linux_boot_seed(const struct linux_plan *plan);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* All of a file is untrusted: each number in it is compared with the file's size before it is used. */
+/* Nothing in a file is trusted: numbers are compared with the file's size before they are used. */
 #include "linux_image.h"
 
 #include <elf.h>

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The machine that a Linux guest finds, in numbers: guest-physical addresses, I/O ports and global
- * system interrupts (GSI, inputs of the I/O APIC). The loader lays memory out by them, the ACPI tables
- * tell them to the guest, and devices answer at them. ASL includes this file too (vmm/acpi/dsdt.asl),
- * so there are macros of plain numbers here and nothing else.
+ * system interrupts (GSI, inputs of the I/O APIC). The loader lays memory out by them, the ACPI
+ * tables tell them to the guest, and devices answer at them. ASL includes this file too
+ * (vmm/acpi/dsdt.asl), so there are macros of plain numbers here and nothing else.
  *
  *	0x00000000  RAM		what the kernel is started with lies here (linux_boot.c)
- *	0x000a0000  hole	no RAM is reported; the kernel looks for option ROMs, and must find none
+ *	0x000a0000  hole	no RAM is reported; there must be no option ROM either
  *	0x000e0000  RAM		ACPI tables; in the last pages the generation id, and what resets
  *	0x00100000  RAM		up to 3 GiB
  *	0xc0000000  hole	devices: virtio-mmio, I/O APIC, local APIC
  *	0x100000000 RAM		what does not fit below 3 GiB
  *
- * Memory of a guest is one stretch of bytes: what is below 3 GiB has its address as offset, also in the
- * lower hole, and at 4 GiB follows the byte of offset 3 GiB.
+ * Memory of a guest is one stretch of bytes: what is below 3 GiB has its address as offset, also in
+ * the lower hole, and at 4 GiB follows the byte of offset 3 GiB.
  */
 #ifndef VMM_PLATFORM_H
 #define VMM_PLATFORM_H
@@ -29,9 +29,9 @@
  */
 #define PLATFORM_GENERATION   0xfe000
 /*
- * Where a PC's firmware begins. Linux without EFI does not use the reset register of a machine that is
- * hardware-reduced unless told to (reboot=acpi); it goes to real mode, and jumps to the vector. The
- * code there resets by the register.
+ * Where a PC's firmware begins. Linux without EFI does not use the reset register of a machine that
+ * is hardware-reduced unless told to (reboot=acpi); it goes to real mode, and jumps to the vector.
+ * The code there resets by the register.
  */
 #define PLATFORM_FIRMWARE     0xff000
 #define PLATFORM_RESET_VECTOR 0xffff0
@@ -69,8 +69,9 @@
 
 /*
  * Reset: a byte with this value written to this port (ACPI 6.5, 4.8.3.6). Sleep: the registers of
- * hardware-reduced ACPI (4.8.3.7); a write to the control register with PLATFORM_SLEEP_ENABLE and with
- * the type PLATFORM_SLEEP_S5, shifted, switches the machine off. The status register reads as 0.
+ * hardware-reduced ACPI (4.8.3.7); a write to the control register with PLATFORM_SLEEP_ENABLE and
+ * with the type PLATFORM_SLEEP_S5, shifted, switches the machine off. The status register reads as
+ * 0.
  */
 #define PLATFORM_RESET_PORT	    0x600
 #define PLATFORM_RESET_VALUE	    1

@@ -32,7 +32,7 @@ static uint8_t sum(const uint8_t *bytes, size_t count)
 	return (uint8_t)all;
 }
 
-/* The table at a guest-physical address, which must lie in the area whole, and have the right sum. */
+/* The table at a guest-physical address, which must lie whole in the area. Its sum is right. */
 static const uint8_t *table_at(uint64_t address, const char *signature)
 {
 	uint64_t offset = address - PLATFORM_ACPI_BASE;
@@ -107,7 +107,7 @@ static void assert_port(const uint8_t *at, uint64_t port)
 	assert_int_equal(number(at + 4, 8), port);
 }
 
-/* 5.2.9: hardware-reduced, so no interrupt and no register blocks, but reset and sleep registers. */
+/* 5.2.9: hardware-reduced: no interrupt, no register blocks, but reset and sleep registers. */
 static void the_machine_is_hardware_reduced(void **state)
 {
 	const uint8_t *fadt = fadt_of(1);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* A Linux guest's memory image: where everything lies, what the guest reads there, and what does not fit. */
+/* A Linux guest's memory image: where all lies, what the guest reads there, what does not fit. */
 #include <glob.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -421,7 +421,8 @@ static void real_kernels_find_room(void **state)
 
 	(void)state;
 	if (glob(S2VM_HOST_VM "/*/boot/vmlinuz-*", 0, NULL, &kernels) != 0) {
-		print_message("SKIP: no kernels in " S2VM_HOST_VM ": run scripts/host-vm once\n");
+		print_message("SKIP Debian's kernels: none in " S2VM_HOST_VM
+			      "; scripts/host-vm puts them there\n");
 		skip();
 	}
 	for (size_t i = 0; i < kernels.gl_pathc; i++) {

@@ -27,7 +27,7 @@ struct damage {
 	uint64_t value;
 };
 
-/* Bytes of a heap block of just their size, so that AddressSanitizer sees what reads beyond them. */
+/* In a heap block of just this size, so that AddressSanitizer sees what reads beyond it. */
 static bool parse(struct linux_image *image, const void *contents, size_t size,
 		  struct error *error)
 {
@@ -396,7 +396,8 @@ static void real_kernels_are_taken(void **state)
 
 	(void)state;
 	if (glob(S2VM_HOST_VM "/*/boot/vmlinuz-*", 0, NULL, &kernels) != 0) {
-		print_message("SKIP: no kernels in " S2VM_HOST_VM ": run scripts/host-vm once\n");
+		print_message("SKIP Debian's kernels: none in " S2VM_HOST_VM
+			      "; scripts/host-vm puts them there\n");
 		skip();
 	}
 	for (size_t i = 0; i < kernels.gl_pathc; i++) {
