@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * Bytes as what a guest does to a device: accesses of any kind, and rings with anything in them. Whatever
- * it is, a device stays within guest memory and within its work, a device that needs a reset does nothing,
- * its line is what its registers say, what it saves it can restore, and a base or a disk that is only read
- * stays as it is.
+ * Bytes as what a guest does to a device: accesses of any kind, and rings with anything in them.
+ * Whatever it is, a device stays within guest memory and within its work, a device that needs a
+ * reset does nothing, its line is what its registers say, what it saves it can restore, and a base
+ * or a disk that is only read stays as it is.
  *
  *	device, features, queue size	a byte for each; the device is started as a driver does
  *	operation, its arguments	as often as there are bytes left
@@ -148,7 +148,8 @@ static void run_serial(struct input *input)
 static uint32_t access_register(uint64_t offset, bool write, uint32_t value)
 {
 	struct device_access access = {
-		.offset = offset, .bytes = 4, .write = write, .value = value };
+		.offset = offset, .bytes = 4, .write = write, .value = value
+	};
 
 	asleep = true;
 	virtio_mmio_type.access(virtio, &access);
@@ -280,10 +281,14 @@ static void access_any(struct input *input)
 	asleep = false;
 }
 
-/* A piece of work is bounded: by chains, by descriptors of each, and by parts of data of each of these. */
+/*
+ * A piece of work is bounded: by chains, by descriptors of each, and by parts of data of each of
+ * these.
+ */
 static void work(void)
 {
-	bool runs = access_register(VIRTIO_MMIO_STATUS, false, 0) == (READY | VIRTIO_CONFIG_S_DRIVER_OK);
+	bool runs = access_register(VIRTIO_MMIO_STATUS, false, 0) ==
+		    (READY | VIRTIO_CONFIG_S_DRIVER_OK);
 
 	write_register(VIRTIO_MMIO_QUEUE_NOTIFY, 0);
 	accesses = 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is behind a disk of a guest's: a raw file (or block device), or a base that is never written and
- * an overlay that has what was. Whoever opens one has it locked (F_OFD_SETLK: also against other opens in
- * this process): shared for what is only read, exclusive for what is written.
+ * What is behind a disk of a guest's: a raw file (or block device), or a base that is never written
+ * and an overlay that has what was. Whoever opens one has it locked (F_OFD_SETLK: also against
+ * other opens in this process): shared for what is only read, exclusive for what is written.
  *
  * An overlay is one sparse file:
  *
@@ -10,9 +10,9 @@
  *	DISK_CLUSTER       bitmap, one bit for each cluster of the disk that is here
  *	data_at            the clusters, each at its place
  *
- * Data is made durable before the bits that say that it is here, so what was flushed stays, and what was
- * not is as new or as before, for each cluster. A base that has changed since the overlay was made is
- * refused.
+ * Data is made durable before the bits that say that it is here, so what was flushed stays, and
+ * what was not is as new or as before, for each cluster. A base that has changed since the overlay
+ * was made is refused.
  *
  * A disk has no lock of its own: it belongs to one device (device.h).
  */
@@ -66,8 +66,8 @@ struct disk {
 bool disk_open(struct disk *disk, const char *path, enum disk_access access, struct error *error);
 
 /*
- * @base under the overlay in file @overlay, which is made if it does not exist or is empty. NULL: an
- * overlay in memory, gone with the disk. On failure there is no new file.
+ * @base under the overlay in file @overlay, which is made if it does not exist or is empty. NULL:
+ * an overlay in memory, gone with the disk. On failure there is no new file.
  */
 bool disk_open_overlay(struct disk *disk, const char *base, const char *overlay,
 		       struct error *error);
@@ -76,18 +76,21 @@ bool disk_open_overlay(struct disk *disk, const char *base, const char *overlay,
 void disk_close(struct disk *disk);
 
 /*
- * All of these are within the disk: offset + bytes <= disk->bytes. Those that write are for writable disks.
- * False: the host failed (errno says why), and what was to be written may be old or new.
+ * All of these are within the disk: offset + bytes <= disk->bytes. Those that write are for
+ * writable disks. False: the host failed (errno says why), and what was to be written may be old or
+ * new.
  */
 bool disk_read(struct disk *disk, uint64_t offset, void *to, size_t bytes);
 bool disk_write(struct disk *disk, uint64_t offset, const void *from, size_t bytes);
 bool disk_flush(struct disk *disk);
 
-/* What these bytes are does not matter any more; the host may have their space where that is whole. */
+/*
+ * What these bytes are does not matter any more; the host may have their space where that is whole.
+ */
 bool disk_discard(struct disk *disk, uint64_t offset, uint64_t bytes);
 
 enum disk_space {
-	DISK_KEEP_SPACE, /* writing there later does not fail for want of it, where the host can do that */
+	DISK_KEEP_SPACE, /* where the host can do that, so that there is room for later writes */
 	DISK_FREE_SPACE,
 };
 

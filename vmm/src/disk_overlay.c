@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Overlays (disk.h). The bitmap is in memory as a whole, and its pages that differ from the file's are
- * marked; a flush makes the data durable first, and then writes them.
+ * Overlays (disk.h). The bitmap is in memory as a whole, and its pages that differ from the file's
+ * are marked; a flush makes the data durable first, and then writes them.
  */
 #include "disk_internal.h"
 
@@ -140,7 +140,10 @@ bool overlay_read(struct disk *disk, uint64_t offset, void *to, size_t bytes)
 	return batch_run(&batch);
 }
 
-/* Copies a cluster of the base, the last one of which may be short, so that a part of it can be written. */
+/*
+ * Copies a cluster of the base, the last one of which may be short, so that a part of it can be
+ * written.
+ */
 static bool bring_here(struct disk *disk, uint64_t cluster)
 {
 	struct disk_overlay *overlay = disk->overlay;
@@ -171,7 +174,7 @@ bool overlay_write(struct disk *disk, uint64_t offset, const void *from, size_t 
 		return true;
 	if (offset % DISK_CLUSTER && !bring_here(disk, first))
 		return false;
-	if (end % DISK_CLUSTER && end != disk->bytes && !bring_here(disk, last - 1))
+	if (end % DISK_CLUSTER && !bring_here(disk, last - 1))
 		return false;
 	if (!disk_transfer(disk, overlay->fd, true, overlay->data_at + offset,
 			   (void *)(uintptr_t)from, bytes))
@@ -180,7 +183,10 @@ bool overlay_write(struct disk *disk, uint64_t offset, const void *from, size_t 
 	return true;
 }
 
-/* Of what is in the overlay the space is given back; it stays there, as zeros. The base shows nowhere. */
+/*
+ * Of what is in the overlay the space is given back; it stays there, as zeros. The base shows
+ * nowhere.
+ */
 bool overlay_discard(struct disk *disk, uint64_t offset, uint64_t bytes)
 {
 	struct disk_overlay *overlay = disk->overlay;

@@ -7,7 +7,8 @@
 #define REGISTERS	8
 #define IER_BITS	(UART_IER_RDI | UART_IER_THRI | UART_IER_RLSI | UART_IER_MSI)
 #define FCR_BITS	(UART_FCR_ENABLE_FIFO | UART_FCR_DMA_SELECT | UART_FCR_TRIGGER_MASK)
-#define MCR_BITS	(UART_MCR_DTR | UART_MCR_RTS | UART_MCR_OUT1 | UART_MCR_OUT2 | UART_MCR_LOOP)
+#define MCR_OUTPUTS	(UART_MCR_DTR | UART_MCR_RTS | UART_MCR_OUT1 | UART_MCR_OUT2)
+#define MCR_BITS	(MCR_OUTPUTS | UART_MCR_LOOP)
 #define MSR_INPUTS	(UART_MSR_DCD | UART_MSR_RI | UART_MSR_DSR | UART_MSR_CTS)
 #define IIR_FIFOS_ON	0xc0
 #define DIVISOR_AT_9600 12
@@ -143,7 +144,9 @@ static uint8_t read_iir(struct serial *serial)
 {
 	uint8_t pending = pending_interrupt(&serial->state);
 
-	/* Having been told of it clears this one interrupt ("Interrupt Identification Register"). */
+	/*
+	 * Having been told of it clears this one interrupt ("Interrupt Identification Register").
+	 */
 	if (pending == UART_IIR_THRI)
 		serial->state.thr_empty = 0;
 	return pending | (fifos_on(serial) ? IIR_FIFOS_ON : 0);
@@ -217,8 +220,8 @@ static void write_ier(struct serial_state *state, uint8_t value)
 }
 
 /*
- * Other bits count only where the FIFOs are on, and turning them on or off empties them ("FIFO Control
- * Register").
+ * Other bits count only where the FIFOs are on, and turning them on or off empties them ("FIFO
+ * Control Register").
  */
 static void write_fcr(struct serial *serial, uint8_t value)
 {

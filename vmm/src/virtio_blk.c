@@ -10,10 +10,10 @@
 #define SEGMENTS_MAX (VIRTQUEUE_SIZE - 2)
 
 /* Ranges of one discard or zeroing, and the sectors of each of them. */
-#define RANGES_MAX	   16
-#define DISCARD_SECTORS	   ((1u << 30) / DISK_SECTOR)
-#define ZERO_SECTORS	   ((16u << 20) / DISK_SECTOR)
-#define STATUS_BYTES	   1u
+#define RANGES_MAX	16
+#define DISCARD_SECTORS ((1u << 30) / DISK_SECTOR)
+#define ZERO_SECTORS	((16u << 20) / DISK_SECTOR)
+#define STATUS_BYTES	1u
 
 /* One request, as far as it has come. */
 struct request {
@@ -116,8 +116,8 @@ static uint8_t do_get_id(struct request *request)
 }
 
 /*
- * The ranges of a discard or zeroing. All of them are looked at before the first one is done: a flag that
- * there is not, or that a discard has not, is not supported (5.2.6.2).
+ * The ranges of a discard or zeroing. All of them are looked at before the first one is done: a
+ * flag that there is not, or that a discard has not, is not supported (5.2.6.2).
  */
 static uint8_t take_ranges(struct request *request, struct virtio_blk_discard_write_zeroes *ranges,
 			   unsigned *count, uint32_t sectors, uint32_t flags)

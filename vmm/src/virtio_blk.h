@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A virtio block device (virtio 1.2, 5.2) with one queue, in front of a disk. A request that the disk
- * cannot do ends with a status for the driver; a chain that is no request makes the device need a reset.
- * Data passes through a buffer, in parts of VIRTIO_BLK_PART bytes: whatever a driver asks for, no more
- * memory than that is needed.
+ * A virtio block device (virtio 1.2, 5.2) with one queue, in front of a disk. A request that the
+ * disk cannot do ends with a status for the driver; a chain that is no request makes the device
+ * need a reset. Data passes through a buffer, in parts of VIRTIO_BLK_PART bytes: whatever a driver
+ * asks for, no more memory than that is needed.
  *
  * It has no lock: the device's owner sees to it (device.h).
  */

@@ -7,20 +7,20 @@
 #include <linux/virtio_ring.h>
 #include <string.h>
 
-#define MAGIC	 0x74726976 /* "virt" (4.2.2) */
-#define VERSION	 2
-#define VENDOR	 0x6d763273 /* "s2vm" */
-#define WINDOW	 0x200
-#define NO_SHM	 0xffffffff /* what there is no shared memory of (4.2.2.1) */
+#define MAGIC	     0x74726976 /* "virt" (4.2.2) */
+#define VERSION	     2
+#define VENDOR	     0x6d763273 /* "s2vm" */
+#define WINDOW	     0x200
+#define NO_SHM	     0xffffffff /* what there is no shared memory of (4.2.2.1) */
 #define FEATURE(bit) (UINT64_C(1) << (bit))
 
-#define TRANSPORT_FEATURES                                                             \
-	(FEATURE(VIRTIO_F_VERSION_1) | FEATURE(VIRTIO_RING_F_INDIRECT_DESC) |          \
+#define TRANSPORT_FEATURES                                                                         \
+	(FEATURE(VIRTIO_F_VERSION_1) | FEATURE(VIRTIO_RING_F_INDIRECT_DESC) |                      \
 	 FEATURE(VIRTIO_RING_F_EVENT_IDX))
 
-#define STATUS_OF_DRIVER                                                               \
-	(VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER |                        \
-	 VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_FAILED)
+#define STATUS_OF_DRIVER                                                                           \
+	(VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK |      \
+	 VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_FAILED)
 #define STATUS_STOPPED (VIRTIO_CONFIG_S_FAILED | VIRTIO_CONFIG_S_NEEDS_RESET)
 #define INTERRUPTS     (VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONFIG)
 
@@ -33,7 +33,10 @@ static const struct {
 	{ VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FEATURES_OK },
 };
 
-/* Registers that are 32 bits of the queue that is selected. The driver writes them before it is ready. */
+/*
+ * Registers that are 32 bits of the queue that is selected. The driver writes them before it is
+ * ready.
+ */
 static const struct {
 	uint16_t offset, field;
 } queue_registers[] = {
@@ -73,7 +76,6 @@ static void needs_reset(struct virtio_mmio *virtio, const char *why)
 {
 	virtio->why = why;
 	virtio->state.status |= VIRTIO_CONFIG_S_NEEDS_RESET;
-	virtio->state.waiting = 0;
 	if (virtio->state.status & VIRTIO_CONFIG_S_DRIVER_OK)
 		interrupt(virtio, VIRTIO_MMIO_INT_CONFIG);
 }
@@ -119,7 +121,10 @@ static void all_wait(struct virtio_mmio *virtio)
 			virtio->state.waiting |= 1u << i;
 }
 
-/* A step that is not due is not done: the driver sees that when it reads the status. */
+/*
+ * A step that is not due is not done, and none is taken back (2.1.1): the driver sees that when it
+ * reads.
+ */
 static void write_status(struct virtio_mmio *virtio, uint32_t value)
 {
 	uint32_t was = virtio->state.status;
@@ -129,9 +134,6 @@ static void write_status(struct virtio_mmio *virtio, uint32_t value)
 		reset(virtio);
 		return;
 	}
-	/* 2.1.1: a driver takes no bit back. */
-	if (was & STATUS_OF_DRIVER & ~value)
-		return;
 	if (!(was & VIRTIO_CONFIG_S_FEATURES_OK) && !features_good(virtio))
 		is &= ~(uint32_t)VIRTIO_CONFIG_S_FEATURES_OK;
 	for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
@@ -202,7 +204,7 @@ static void write_queue(struct virtio_mmio *virtio, uint64_t offset, uint32_t va
 
 static void notify(struct virtio_mmio *virtio, uint32_t number)
 {
-	if (runs(virtio) && number < virtio->kind->queues && virtio->queues[number].state.ready)
+	if (number < virtio->kind->queues && virtio->queues[number].state.ready)
 		virtio->state.waiting |= 1u << number;
 }
 
@@ -222,7 +224,10 @@ static enum virtqueue_result serve_one(struct virtio_mmio *virtio, struct virtqu
 	return VIRTQUEUE_CHAIN;
 }
 
-/* As many chains as a queue has entries, at most: a driver can add them faster than they are served. */
+/*
+ * As many chains as a queue has entries, at most: a driver can add them faster than they are
+ * served.
+ */
 static void serve_queue(struct virtio_mmio *virtio, unsigned number)
 {
 	struct virtqueue *queue = &virtio->queues[number];
@@ -321,8 +326,11 @@ static void write_register(struct virtio_mmio *virtio, uint64_t offset, uint32_t
 	}
 }
 
-/* What lies beyond the configuration's end is 0. No kind of device has anything to be written yet. */
-static uint64_t read_configuration(const struct virtio_mmio *virtio, uint64_t offset, unsigned bytes)
+/*
+ * What lies beyond the configuration's end is 0. No kind of device has anything to be written yet.
+ */
+static uint64_t read_configuration(const struct virtio_mmio *virtio, uint64_t offset,
+				   unsigned bytes)
 {
 	uint64_t value = 0;
 
@@ -334,7 +342,10 @@ static uint64_t read_configuration(const struct virtio_mmio *virtio, uint64_t of
 	return value;
 }
 
-/* 4.2.2.2: registers are read and written with 32 bits, aligned; the configuration as its fields are. */
+/*
+ * 4.2.2.2: registers are read and written with 32 bits, aligned; the configuration as its fields
+ * are.
+ */
 static void virtio_mmio_access(void *device, struct device_access *access)
 {
 	struct virtio_mmio *virtio = device;
@@ -426,8 +437,8 @@ static bool state_good(struct virtio_mmio *virtio)
 
 		if (!queue_good(&virtio->queues[i]))
 			return false;
-		if (ready && (i >= virtio->kind->queues ||
-			      !(state->status & VIRTIO_CONFIG_S_FEATURES_OK)))
+		if (ready &&
+		    (i >= virtio->kind->queues || !(state->status & VIRTIO_CONFIG_S_FEATURES_OK)))
 			return false;
 		if (!ready && state->waiting & 1u << i)
 			return false;

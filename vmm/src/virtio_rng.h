@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A virtio entropy device (virtio 1.2, 5.4): random bytes of the host's, never the same for two guests.
+ * A virtio entropy device (virtio 1.2, 5.4): random bytes of the host's, never the same for two
+ * guests.
  *
  * It has no lock: the device's owner sees to it (device.h).
  */

@@ -24,15 +24,18 @@ struct used_entry {
 /* Offsets in the two rings (2.7.6, 2.7.8), both of which begin with flags. */
 #define RING_FLAGS 0u
 #define RING_INDEX 2u
-#define RING       4u
+#define RING	   4u
 
-/* The three areas of a queue (2.7): alignment, and bytes for @size entries with both event fields. */
-#define DESCRIPTORS_ALIGN      16u
-#define AVAILABLE_ALIGN	       2u
-#define USED_ALIGN	       4u
+/*
+ * The three areas of a queue (2.7): alignment, and bytes for @size entries with both event fields.
+ */
+#define DESCRIPTORS_ALIGN	16u
+#define AVAILABLE_ALIGN		2u
+#define USED_ALIGN		4u
 #define DESCRIPTORS_BYTES(size) ((uint64_t)(size) * sizeof(struct descriptor))
 #define AVAILABLE_BYTES(size)	(RING + (uint64_t)(size) * sizeof(uint16_t) + sizeof(uint16_t))
-#define USED_BYTES(size)	(RING + (uint64_t)(size) * sizeof(struct used_entry) + sizeof(uint16_t))
+#define USED_BYTES(size)                                                                           \
+	(RING + (uint64_t)(size) * sizeof(struct used_entry) + sizeof(uint16_t))
 
 static enum virtqueue_result broken(struct virtqueue *queue, const char *why)
 {
@@ -103,7 +106,9 @@ struct table {
 	bool indirect;
 };
 
-/* Adds one buffer to @chain; what can be written comes after all that can only be read (2.7.4.2). */
+/*
+ * Adds one buffer to @chain; what can be written comes after all that can only be read (2.7.4.2).
+ */
 static enum virtqueue_result add_piece(struct virtqueue *queue, struct virtqueue_chain *chain,
 				       const struct descriptor *descriptor)
 {
@@ -153,7 +158,10 @@ static enum virtqueue_result enter_table(struct virtqueue *queue, struct table *
 	return VIRTQUEUE_CHAIN;
 }
 
-/* Each turn adds a buffer, of which there is a limit, or enters an indirect table, which is done once. */
+/*
+ * Each turn adds a buffer, of which there is a limit, or enters an indirect table, which is done
+ * once.
+ */
 static enum virtqueue_result walk(struct virtqueue *queue, struct virtqueue_chain *chain)
 {
 	struct table table = { .at = queue->state.descriptors, .count = queue->state.size };
@@ -225,7 +233,10 @@ refused:
 	return false;
 }
 
-/* Where the driver finds from which chain on to notify, and we from which on to interrupt (2.7.10, 2.7.7). */
+/*
+ * Where the driver finds from which chain on to notify, and we from which on to interrupt (2.7.10,
+ * 2.7.7).
+ */
 static uint64_t available_event(const struct virtqueue_state *state)
 {
 	return state->used + RING + state->size * sizeof(struct used_entry);
@@ -241,8 +252,9 @@ enum virtqueue_result virtqueue_await(struct virtqueue *queue)
 	struct virtqueue_state *state = &queue->state;
 	uint16_t count;
 
-	if (queue->event_index && !write_guest(queue, available_event(state), &state->next_available,
-					       sizeof(state->next_available)))
+	if (queue->event_index &&
+	    !write_guest(queue, available_event(state), &state->next_available,
+			 sizeof(state->next_available)))
 		return broken(queue, "the used ring is not in memory");
 	/* Either we see the driver's new index now, or it sees this request afterwards. */
 	_mm_mfence();

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A split virtqueue, from the device's side (virtio 1.2, 2.7). Rings and descriptors lie in guest memory
- * and change at any time, so each is read once, into memory of our own, checked there and used from
- * there. What no driver may write breaks the queue: its owner stops and has @why.
+ * A split virtqueue, from the device's side (virtio 1.2, 2.7). Rings and descriptors lie in guest
+ * memory and change at any time, so each is read once, into memory of our own, checked there and
+ * used from there. What no driver may write breaks the queue: its owner stops and has @why.
  *
  * It has no lock: the device's owner sees to it (device.h).
  */
@@ -73,12 +73,14 @@ enum virtqueue_result virtqueue_pop(struct virtqueue *queue, struct virtqueue_ch
 bool virtqueue_push(struct virtqueue *queue, uint16_t head, uint32_t bytes);
 
 /*
- * There was nothing more to pop: asks to be notified of the next chain. VIRTQUEUE_CHAIN if there is one
- * by now, of which there may be no notification.
+ * There was nothing more to pop: asks to be notified of the next chain. VIRTQUEUE_CHAIN if there is
+ * one by now, of which there may be no notification.
  */
 enum virtqueue_result virtqueue_await(struct virtqueue *queue);
 
-/* Whether the driver wants to be told of what was pushed since this was asked last (2.7.7, 2.7.10). */
+/*
+ * Whether the driver wants to be told of what was pushed since this was asked last (2.7.7, 2.7.10).
+ */
 enum virtqueue_result virtqueue_tell(struct virtqueue *queue);
 
 /* Copies the next @bytes. False if there are not as many, or if guest memory refuses. */

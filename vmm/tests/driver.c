@@ -84,8 +84,9 @@ uint32_t driver_read(struct driver *driver, uint64_t offset)
 
 void driver_write(struct driver *driver, uint64_t offset, uint32_t value)
 {
-	access_device(driver, (struct device_access){
-				      .offset = offset, .bytes = 4, .write = true, .value = value });
+	access_device(driver,
+		      (struct device_access){
+			      .offset = offset, .bytes = 4, .write = true, .value = value });
 }
 
 uint64_t driver_configuration(struct driver *driver, uint64_t offset, unsigned bytes)

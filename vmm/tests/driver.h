@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A driver of virtio devices, for tests: it knows the device by its registers and by what both have in
- * guest memory, which is flat here and lies between GUEST_START and GUEST_END.
+ * A driver of virtio devices, for tests: it knows the device by its registers and by what both have
+ * in guest memory, which is flat here and lies between GUEST_START and GUEST_END.
  */
 #ifndef DRIVER_H
 #define DRIVER_H
@@ -23,20 +23,20 @@
 #define TABLE_AT       (GUEST_START + 0xc000)
 #define BUFFERS_AT     (GUEST_START + 0x10000)
 /* Guest memory that may only be read, in its last page. */
-#define READ_ONLY_AT   (GUEST_END - 0x1000)
+#define READ_ONLY_AT (GUEST_END - 0x1000)
 
-#define DRIVER_STARTED                                                                   \
-	(VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER |                          \
-	 VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK)
+#define DRIVER_STARTED                                                                             \
+	(VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK |      \
+	 VIRTIO_CONFIG_S_DRIVER_OK)
 
 #define FEATURE(bit) (UINT64_C(1) << (bit))
 
 struct driver {
 	struct virtio_mmio *virtio;
-	uint32_t size;	     /* of the queue */
-	uint16_t available;  /* the next index */
-	uint16_t used;	     /* up to where used chains have been seen */
-	uint16_t next;	     /* free descriptor */
+	uint32_t size;	    /* of the queue */
+	uint16_t available; /* the next index */
+	uint16_t used;	    /* up to where used chains have been seen */
+	uint16_t next;	    /* free descriptor */
 	bool line;
 	unsigned raises;
 	unsigned writes; /* of the device to guest memory */
@@ -58,7 +58,10 @@ uint64_t driver_configuration(struct driver *driver, uint64_t offset, unsigned b
 /* Both halves of what the device offers. */
 uint64_t driver_offered(struct driver *driver);
 
-/* From a reset to FEATURES_OK, which must be accepted; and from there, with a queue of @size, to DRIVER_OK. */
+/*
+ * From a reset to FEATURES_OK, which must be accepted; and from there, with a queue of @size, to
+ * DRIVER_OK.
+ */
 void driver_negotiate(struct driver *driver, uint64_t features);
 void driver_set_queue(struct driver *driver, uint32_t size);
 void driver_start(struct driver *driver, uint64_t features, uint32_t size);
@@ -85,7 +88,9 @@ void driver_offer(struct driver *driver, uint16_t head);
 /* Notifies the device, and lets it work until it has nothing to do. */
 void driver_notify(struct driver *driver);
 
-/* The next chain that the device has done with, which must be @head; returns what it says it wrote. */
+/*
+ * The next chain that the device has done with, which must be @head; returns what it says it wrote.
+ */
 uint32_t driver_done(struct driver *driver, uint16_t head);
 
 /* The device has given nothing back that was not asked for by driver_done(). */

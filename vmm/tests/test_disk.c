@@ -2,12 +2,14 @@
 /* Disks: what is refused, locks, and overlays beside a plain copy of what they must show. */
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,7 +18,9 @@
 
 #include "disk.h"
 
-/* Not whole clusters, and more than one page of the overlay's bitmap would need no more than this. */
+/*
+ * Not whole clusters, and more than one page of the overlay's bitmap would need no more than this.
+ */
 #define SECTORS 1021u
 #define BYTES	(SECTORS * DISK_SECTOR)
 
@@ -240,6 +244,22 @@ static void an_overlay_shows_what_was_written(void **state)
 	check_base_is_as_it_was();
 }
 
+/* Where the base ends within a cluster. */
+static void the_last_cluster_may_be_short(void **state)
+{
+	struct disk disk;
+
+	(void)state;
+	assert_true(disk_open_overlay(&disk, base, overlay, &error));
+	memset(model + BYTES - 1000, 'e', 100);
+	assert_true(disk_write(&disk, BYTES - 1000, model + BYTES - 1000, 100));
+	check_shows_model(&disk);
+	memset(model + BYTES - 10, 'e', 10);
+	assert_true(disk_write(&disk, BYTES - 10, model + BYTES - 10, 10));
+	check_shows_model(&disk);
+	disk_close(&disk);
+}
+
 static void an_overlay_may_be_in_memory(void **state)
 {
 	struct disk disk;
@@ -335,6 +355,25 @@ static void what_is_no_overlay_is_refused(void **state)
 	refuse(disk_open_overlay(&disk, base, elsewhere, &error), "cannot make");
 }
 
+/* Files may not become as long as it has to be. */
+static void an_overlay_that_cannot_be_made_is_not_left(void **state)
+{
+	struct rlimit before;
+	struct rlimit limit;
+	struct disk disk;
+
+	(void)state;
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	limit = (struct rlimit){ BYTES / 2, before.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	assert_false(disk_open_overlay(&disk, base, overlay, &error));
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_int_equal(error.exit, EXIT_FAILED);
+	assert_non_null(strstr(error.text, "cannot make the overlay"));
+	assert_int_equal(access(overlay, F_OK), -1);
+}
+
 static void an_overlay_of_another_base_is_refused(void **state)
 {
 	struct disk disk;
@@ -358,10 +397,12 @@ int main(void)
 		cmocka_unit_test_setup(a_raw_disk_is_the_file, begin),
 		cmocka_unit_test_setup(a_file_that_is_cut_off_is_an_error, begin),
 		cmocka_unit_test_setup(an_overlay_shows_what_was_written, begin),
+		cmocka_unit_test_setup(the_last_cluster_may_be_short, begin),
 		cmocka_unit_test_setup(an_overlay_may_be_in_memory, begin),
 		cmocka_unit_test_setup(an_overlay_has_what_was_written_only, begin),
 		cmocka_unit_test_setup(what_was_flushed_is_there_after_a_crash, begin),
 		cmocka_unit_test_setup(what_is_no_overlay_is_refused, begin),
+		cmocka_unit_test_setup(an_overlay_that_cannot_be_made_is_not_left, begin),
 		cmocka_unit_test_setup(an_overlay_of_another_base_is_refused, begin),
 	};
 

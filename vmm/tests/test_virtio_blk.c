@@ -104,7 +104,9 @@ static unsigned status(void)
 	return *(unsigned char *)driver_at(driver, STATUS_AT);
 }
 
-/* A request with @bytes of data at DATA_AT, of which the device is to say that it wrote @written. */
+/*
+ * A request with @bytes of data at DATA_AT, of which the device is to say that it wrote @written.
+ */
 static unsigned request(uint32_t type, uint64_t sector, uint32_t bytes, bool in, uint32_t written)
 {
 	const struct driver_buffer buffers[] = {
@@ -152,8 +154,9 @@ static void it_says_what_it_is(void **state)
 	(void)state;
 	assert_int_equal(driver_read(driver, VIRTIO_MMIO_DEVICE_ID), 2);
 	assert_int_equal(driver_configuration(driver, 0, 8), SECTORS);
-	assert_int_equal(driver_configuration(driver, offsetof(struct virtio_blk_config, seg_max), 4),
-			 VIRTQUEUE_SIZE - 2);
+	assert_int_equal(
+		driver_configuration(driver, offsetof(struct virtio_blk_config, seg_max), 4),
+		VIRTQUEUE_SIZE - 2);
 	assert_int_equal(
 		driver_configuration(driver, offsetof(struct virtio_blk_config, blk_size), 4), 512);
 	assert_int_equal(driver_configuration(
@@ -244,6 +247,31 @@ static void wrong_ranges_are_errors(void **state)
 	}
 	assert_int_equal(range_request(VIRTIO_BLK_T_DISCARD, 0, 1, 1), VIRTIO_BLK_S_UNSUPP);
 	check_sectors(0, 8, -1);
+}
+
+/* On a disk that is larger than what one range may have. */
+static void ranges_have_a_limit(void **state)
+{
+	uint32_t most;
+	struct error error;
+
+	disk_close(&disk);
+	assert_int_equal(truncate(path, (off_t)1 << 31), 0);
+	assert_true(disk_open(&disk, path, DISK_WRITABLE, &error));
+	begin_device();
+	driver_start(driver, WRITES, 16);
+	(void)state;
+	most = (uint32_t)driver_configuration(
+		driver, offsetof(struct virtio_blk_config, max_discard_sectors), 4);
+	assert_int_equal(range_request(VIRTIO_BLK_T_DISCARD, 8, most, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(range_request(VIRTIO_BLK_T_DISCARD, 0, most + 1, 0), VIRTIO_BLK_S_IOERR);
+	most = (uint32_t)driver_configuration(
+		driver, offsetof(struct virtio_blk_config, max_write_zeroes_sectors), 4);
+	assert_int_equal(range_request(VIRTIO_BLK_T_WRITE_ZEROES, 8, most, 1), VIRTIO_BLK_S_OK);
+	assert_int_equal(range_request(VIRTIO_BLK_T_WRITE_ZEROES, 0, most + 1, 1),
+			 VIRTIO_BLK_S_IOERR);
+	check_sectors(0, 8, -1);
+	check_sectors(8, 16, 0);
 }
 
 /* One good range and one that is wrong: neither is done. */
@@ -358,9 +386,12 @@ static void wrong_requests_break_it(void **state)
 		{ { { HEADER_AT, 16, false } }, 1 },
 		{ { { STATUS_AT, 1, true } }, 1 },
 		{ { { HEADER_AT, 15, false }, { STATUS_AT, 1, true } }, 2 },
-		{ { { HEADER_AT, 16, false }, { GUEST_END, 512, true }, { STATUS_AT, 1, true } }, 3 },
-		{ { { HEADER_AT, 16, false }, { READ_ONLY_AT, 512, true }, { STATUS_AT, 1, true } }, 3 },
-		{ { { HEADER_AT, 16, false }, { DATA_AT, 512, true }, { READ_ONLY_AT, 1, true } }, 3 },
+		{ { { HEADER_AT, 16, false }, { GUEST_END, 512, true }, { STATUS_AT, 1, true } },
+		  3 },
+		{ { { HEADER_AT, 16, false }, { READ_ONLY_AT, 512, true }, { STATUS_AT, 1, true } },
+		  3 },
+		{ { { HEADER_AT, 16, false }, { DATA_AT, 512, true }, { READ_ONLY_AT, 1, true } },
+		  3 },
 		{ { { GUEST_END - 8, 16, false }, { STATUS_AT, 1, true } }, 2 },
 	};
 
@@ -424,6 +455,7 @@ int main(void)
 		RAW(ranges_are_zeroed),
 		OVERLAY(ranges_are_zeroed),
 		RAW(wrong_ranges_are_errors),
+		RAW(ranges_have_a_limit),
 		RAW(ranges_are_looked_at_before_any_is_done),
 		READ_ONLY(a_read_only_disk_stays_as_it_is),
 		RAW(requests_may_be_divided_anyhow),
