@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Overlays (disk.h). The bitmap is in memory as a whole, and its pages that differ from the file's
+ * are marked; a flush makes the data durable first, and then writes them.
+ */
+#include "disk_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MAGIC	"s2vmdisk"
+#define VERSION 1
+#define BATCH	32 /* transfers at once */
+
+struct header {
+	char magic[8];
+	uint32_t version;
+	uint32_t cluster_bytes;
+	uint64_t base_bytes;
+	int64_t base_changed_s; /* when the base was written last */
+	int64_t base_changed_ns;
+};
+
+struct disk_overlay {
+	int fd;
+	uint64_t clusters;
+	uint64_t data_at;
+	uint64_t map_pages;
+	unsigned char *map; /* a bit for each cluster, from the lowest on */
+	bool *changed;	    /* for each page of the map: the file's is older */
+};
+
+/* --- the bitmap --- */
+
+static bool is_here(const struct disk_overlay *overlay, uint64_t cluster)
+{
+	return overlay->map[cluster / 8] >> cluster % 8 & 1;
+}
+
+static void set_here(struct disk_overlay *overlay, uint64_t first, uint64_t count)
+{
+	for (uint64_t cluster = first; cluster < first + count; cluster++) {
+		if (is_here(overlay, cluster))
+			continue;
+		overlay->map[cluster / 8] |= (unsigned char)(1u << cluster % 8);
+		overlay->changed[cluster / 8 / DISK_CLUSTER] = true;
+	}
+}
+
+static bool write_map(struct disk *disk)
+{
+	struct disk_overlay *overlay = disk->overlay;
+
+	for (uint64_t page = 0; page < overlay->map_pages; page++) {
+		if (!overlay->changed[page])
+			continue;
+		if (!disk_transfer(disk, overlay->fd, true, (page + 1) * DISK_CLUSTER,
+				   overlay->map + page * DISK_CLUSTER, DISK_CLUSTER))
+			return false;
+		overlay->changed[page] = false;
+	}
+	return true;
+}
+
+static bool map_changed(const struct disk_overlay *overlay)
+{
+	return memchr(overlay->changed, true, overlay->map_pages) != NULL;
+}
+
+bool overlay_flush(struct disk *disk)
+{
+	if (fdatasync(disk->overlay->fd) < 0)
+		return false;
+	if (!map_changed(disk->overlay))
+		return true;
+	return write_map(disk) && fdatasync(disk->overlay->fd) == 0;
+}
+
+/* --- reading and writing --- */
+
+/* Transfers that have been collected, to be run together. */
+struct batch {
+	const struct disk *disk;
+	unsigned count;
+	struct disk_transfer transfers[BATCH];
+};
+
+static bool batch_run(struct batch *batch)
+{
+	unsigned count = batch->count;
+
+	batch->count = 0;
+	return !count || batch->disk->io->run(batch->transfers, count);
+}
+
+static bool batch_add(struct batch *batch, struct disk_transfer transfer)
+{
+	if (batch->count == BATCH && !batch_run(batch))
+		return false;
+	batch->transfers[batch->count++] = transfer;
+	return true;
+}
+
+/* How many of @bytes from @offset on are all in the overlay, or all in the base. */
+static size_t same_place(const struct disk_overlay *overlay, uint64_t offset, size_t bytes)
+{
+	bool here = is_here(overlay, offset / DISK_CLUSTER);
+	uint64_t end = (offset / DISK_CLUSTER + 1) * DISK_CLUSTER;
+
+	while (end < offset + bytes && is_here(overlay, end / DISK_CLUSTER) == here)
+		end += DISK_CLUSTER;
+	return end < offset + bytes ? (size_t)(end - offset) : bytes;
+}
+
+bool overlay_read(struct disk *disk, uint64_t offset, void *to, size_t bytes)
+{
+	struct disk_overlay *overlay = disk->overlay;
+	struct batch batch = { .disk = disk };
+	char *at = to;
+
+	while (bytes) {
+		size_t part = same_place(overlay, offset, bytes);
+		struct disk_transfer transfer = { disk->fd, false, offset, at, part };
+
+		if (is_here(overlay, offset / DISK_CLUSTER)) {
+			transfer.fd = overlay->fd;
+			transfer.offset += overlay->data_at;
+		}
+		if (!batch_add(&batch, transfer))
+			return false;
+		offset += part;
+		at += part;
+		bytes -= part;
+	}
+	return batch_run(&batch);
+}
+
+/*
+ * Copies a cluster of the base, the last one of which may be short, so that a part of it can be
+ * written.
+ */
+static bool bring_here(struct disk *disk, uint64_t cluster)
+{
+	struct disk_overlay *overlay = disk->overlay;
+	unsigned char copy[DISK_CLUSTER] = { 0 };
+	uint64_t offset = cluster * DISK_CLUSTER;
+	size_t bytes = DISK_CLUSTER;
+
+	if (is_here(overlay, cluster))
+		return true;
+	if (bytes > disk->bytes - offset)
+		bytes = (size_t)(disk->bytes - offset);
+	if (!disk_transfer(disk, disk->fd, false, offset, copy, bytes) ||
+	    !disk_transfer(disk, overlay->fd, true, overlay->data_at + offset, copy, sizeof(copy)))
+		return false;
+	set_here(overlay, cluster, 1);
+	return true;
+}
+
+/* Only where a write begins or ends within a cluster is something of the base needed. */
+bool overlay_write(struct disk *disk, uint64_t offset, const void *from, size_t bytes)
+{
+	struct disk_overlay *overlay = disk->overlay;
+	uint64_t end = offset + bytes;
+	uint64_t first = offset / DISK_CLUSTER;
+	uint64_t last = (end + DISK_CLUSTER - 1) / DISK_CLUSTER;
+
+	if (!bytes)
+		return true;
+	if (offset % DISK_CLUSTER && !bring_here(disk, first))
+		return false;
+	if (end % DISK_CLUSTER && !bring_here(disk, last - 1))
+		return false;
+	if (!disk_transfer(disk, overlay->fd, true, overlay->data_at + offset,
+			   (void *)(uintptr_t)from, bytes))
+		return false;
+	set_here(overlay, first, last - first);
+	return true;
+}
+
+/*
+ * Of what is in the overlay the space is given back; it stays there, as zeros. The base shows
+ * nowhere.
+ */
+bool overlay_discard(struct disk *disk, uint64_t offset, uint64_t bytes)
+{
+	struct disk_overlay *overlay = disk->overlay;
+	uint64_t first = (offset + DISK_CLUSTER - 1) / DISK_CLUSTER;
+	uint64_t last = (offset + bytes) / DISK_CLUSTER;
+
+	while (first < last) {
+		uint64_t end = first;
+
+		while (end < last && is_here(overlay, end))
+			end++;
+		if (end > first &&
+		    !disk_file_zero(overlay->fd, overlay->data_at + first * DISK_CLUSTER,
+				    (end - first) * DISK_CLUSTER, DISK_FREE_SPACE) &&
+		    errno != EOPNOTSUPP)
+			return false;
+		first = end;
+		while (first < last && !is_here(overlay, first))
+			first++;
+	}
+	return true;
+}
+
+bool overlay_zero(struct disk *disk, uint64_t offset, uint64_t bytes, enum disk_space space)
+{
+	struct disk_overlay *overlay = disk->overlay;
+
+	if (!disk_file_zero(overlay->fd, overlay->data_at + offset, bytes, space))
+		return false;
+	set_here(overlay, offset / DISK_CLUSTER, bytes / DISK_CLUSTER);
+	return true;
+}
+
+/* --- opening --- */
+
+static bool describe_base(const struct disk *disk, struct header *header, struct error *error)
+{
+	struct stat status;
+
+	if (fstat(disk->fd, &status) < 0)
+		return error_set(error, EXIT_INPUT, "%s: %s", disk->name, strerror(errno));
+	*header = (struct header){
+		.version = VERSION,
+		.cluster_bytes = DISK_CLUSTER,
+		.base_bytes = disk->bytes,
+		.base_changed_s = status.st_mtim.tv_sec,
+		.base_changed_ns = status.st_mtim.tv_nsec,
+	};
+	memcpy(header->magic, MAGIC, sizeof(header->magic));
+	return true;
+}
+
+static bool allocate(struct disk *disk, struct error *error)
+{
+	struct disk_overlay *overlay = calloc(1, sizeof(*overlay));
+
+	disk->overlay = overlay;
+	if (!overlay)
+		return error_set(error, EXIT_FAILED, "out of memory");
+	overlay->fd = -1;
+	overlay->clusters = (disk->bytes + DISK_CLUSTER - 1) / DISK_CLUSTER;
+	overlay->map_pages = (overlay->clusters / 8 + DISK_CLUSTER) / DISK_CLUSTER;
+	overlay->data_at = (1 + overlay->map_pages) * DISK_CLUSTER;
+	overlay->map = calloc(overlay->map_pages, DISK_CLUSTER);
+	overlay->changed = calloc(overlay->map_pages, sizeof(*overlay->changed));
+	if (!overlay->map || !overlay->changed)
+		return error_set(error, EXIT_FAILED, "no memory for the overlay of %s", disk->name);
+	return true;
+}
+
+static uint64_t file_bytes(const struct disk_overlay *overlay)
+{
+	return overlay->data_at + overlay->clusters * DISK_CLUSTER;
+}
+
+static bool begin(struct disk *disk, const char *path, struct header *header, struct error *error)
+{
+	if (ftruncate(disk->overlay->fd, (off_t)file_bytes(disk->overlay)) == 0 &&
+	    disk_transfer(disk, disk->overlay->fd, true, 0, header, sizeof(*header)))
+		return true;
+	return error_set(error, EXIT_FAILED, "cannot make the overlay %s: %s", path,
+			 strerror(errno));
+}
+
+static bool check_header(const struct disk *disk, const char *path, const struct header *is,
+			 const struct header *expected, struct error *error)
+{
+	if (memcmp(is->magic, expected->magic, sizeof(is->magic)) != 0)
+		return error_set(error, EXIT_INPUT,
+				 "%s is no overlay: name one, an empty file, or a new one", path);
+	if (is->version != expected->version || is->cluster_bytes != expected->cluster_bytes)
+		return error_set(error, EXIT_INPUT, "%s is an overlay of version %u, not %u", path,
+				 is->version, expected->version);
+	if (memcmp(is, expected, sizeof(*is)) != 0)
+		return error_set(error, EXIT_INPUT,
+				 "%s is not an overlay of %s as it is now: that was written to, or it is another one",
+				 path, disk->name);
+	return true;
+}
+
+static bool load(struct disk *disk, const char *path, const struct header *expected,
+		 struct error *error)
+{
+	struct disk_overlay *overlay = disk->overlay;
+	struct header header = { 0 };
+
+	/* What is too short is none, whatever else it is. */
+	if (!disk_transfer(disk, overlay->fd, false, 0, &header, sizeof(header)))
+		memset(&header, 0, sizeof(header));
+	if (!check_header(disk, path, &header, expected, error))
+		return false;
+	if (lseek(overlay->fd, 0, SEEK_END) < (off_t)file_bytes(overlay))
+		return error_set(error, EXIT_INPUT, "the overlay %s has been cut off", path);
+	if (!disk_transfer(disk, overlay->fd, false, DISK_CLUSTER, overlay->map,
+			   overlay->map_pages * DISK_CLUSTER))
+		return error_set(error, EXIT_FAILED, "cannot read %s: %s", path, strerror(errno));
+	return true;
+}
+
+/* Makes the file if there is none; *made says so. */
+static int open_file(const char *path, bool *made, struct error *error)
+{
+	int fd;
+
+	*made = false;
+	if (!path) {
+		fd = memfd_create("s2vm overlay", MFD_CLOEXEC);
+		if (fd < 0)
+			error_set(error, EXIT_FAILED, "cannot make memory for an overlay: %s",
+				  strerror(errno));
+		return fd;
+	}
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0 && errno == EEXIST)
+		return disk_file_open(path, DISK_WRITABLE, error);
+	if (fd < 0) {
+		error_set(error, EXIT_INPUT, "cannot make the overlay %s: %s", path,
+			  strerror(errno));
+		return -1;
+	}
+	*made = true;
+	if (disk_file_lock(fd, path, DISK_WRITABLE, error))
+		return fd;
+	unlink(path);
+	close(fd);
+	return -1;
+}
+
+static bool open_overlay(struct disk *disk, const char *path, struct error *error)
+{
+	struct header header;
+	bool made;
+	bool good;
+
+	if (!describe_base(disk, &header, error) || !allocate(disk, error))
+		return false;
+	disk->overlay->fd = open_file(path, &made, error);
+	if (disk->overlay->fd < 0)
+		return false;
+	if (lseek(disk->overlay->fd, 0, SEEK_END) == 0)
+		good = begin(disk, path ? path : "in memory", &header, error);
+	else
+		good = load(disk, path, &header, error);
+	if (!good && made)
+		unlink(path);
+	return good;
+}
+
+bool disk_open_overlay(struct disk *disk, const char *base, const char *overlay,
+		       struct error *error)
+{
+	if (!disk_open(disk, base, DISK_READ_ONLY, error))
+		return false;
+	if (!open_overlay(disk, overlay, error)) {
+		disk_close(disk);
+		return false;
+	}
+	disk->access = DISK_WRITABLE;
+	return true;
+}
+
+void overlay_close(struct disk *disk)
+{
+	struct disk_overlay *overlay = disk->overlay;
+
+	/* Nobody was promised that this is durable, and there is nobody to tell any more. */
+	if (overlay->fd >= 0) {
+		(void)write_map(disk);
+		close(overlay->fd);
+	}
+	free(overlay->changed);
+	free(overlay->map);
+	free(overlay);
+	disk->overlay = NULL;
+}

@@ -1,0 +1,410 @@
+// SPDX-License-Identifier: MIT
+/* Disks: what is refused, locks, and overlays beside a plain copy of what they must show. */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "disk.h"
+
+/*
+ * Not whole clusters, and more than one page of the overlay's bitmap would need no more than this.
+ */
+#define SECTORS 1021u
+#define BYTES	(SECTORS * DISK_SECTOR)
+
+static char directory[] = "/tmp/s2vm-disk-XXXXXX";
+static char base[64];
+static char overlay[64];
+static unsigned char model[BYTES];
+static struct error error;
+
+static int setup(void **state)
+{
+	(void)state;
+	if (!mkdtemp(directory))
+		return -1;
+	snprintf(base, sizeof(base), "%s/base", directory);
+	snprintf(overlay, sizeof(overlay), "%s/overlay", directory);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	unlink(base);
+	unlink(overlay);
+	return rmdir(directory);
+}
+
+/* A base of bytes that tell where they are, and no overlay. */
+static int begin(void **state)
+{
+	FILE *file;
+
+	(void)state;
+	unlink(overlay);
+	unlink(base);
+	for (unsigned i = 0; i < BYTES; i++)
+		model[i] = (unsigned char)(1 + i / DISK_SECTOR % 250);
+	file = fopen(base, "w");
+	if (!file || fwrite(model, 1, BYTES, file) != BYTES)
+		return -1;
+	return fclose(file);
+}
+
+static void refuse(bool opened, const char *word)
+{
+	assert_false(opened);
+	assert_int_equal(error.exit, EXIT_INPUT);
+	assert_non_null(strstr(error.text, word));
+	assert_null(strchr(error.text, '\n'));
+}
+
+static void check_shows_model(struct disk *disk)
+{
+	static unsigned char now[BYTES];
+
+	assert_int_equal(disk->bytes, BYTES);
+	assert_true(disk_read(disk, 0, now, BYTES));
+	assert_memory_equal(now, model, BYTES);
+}
+
+static void check_base_is_as_it_was(void)
+{
+	static unsigned char now[BYTES];
+	int fd = open(base, O_RDONLY);
+
+	assert_int_equal(read(fd, now, BYTES), BYTES);
+	for (unsigned i = 0; i < BYTES; i++)
+		assert_int_equal(now[i], 1 + i / DISK_SECTOR % 250);
+	close(fd);
+}
+
+static void what_is_no_disk_is_refused(void **state)
+{
+	struct disk disk;
+
+	(void)state;
+	assert_int_equal(truncate(base, BYTES + 1), 0);
+	refuse(disk_open(&disk, base, DISK_READ_ONLY, &error), "sector");
+	assert_int_equal(truncate(base, 0), 0);
+	refuse(disk_open(&disk, base, DISK_READ_ONLY, &error), "sector");
+	unlink(base);
+	refuse(disk_open(&disk, base, DISK_READ_ONLY, &error), "No such file");
+	assert_int_equal(mkdir(base, 0700), 0);
+	refuse(disk_open(&disk, base, DISK_READ_ONLY, &error), "neither");
+	rmdir(base);
+	assert_int_equal(mkfifo(base, 0600), 0);
+	refuse(disk_open(&disk, base, DISK_WRITABLE, &error), "neither");
+	assert_int_equal(disk.fd, -1);
+}
+
+static void a_disk_in_use_is_refused(void **state)
+{
+	struct disk first;
+	struct disk second;
+
+	(void)state;
+	/* Readers go together, and keep writers out. */
+	assert_true(disk_open(&first, base, DISK_READ_ONLY, &error));
+	assert_true(disk_open(&second, base, DISK_READ_ONLY, &error));
+	disk_close(&second);
+	refuse(disk_open(&second, base, DISK_WRITABLE, &error), "in use");
+	disk_close(&first);
+	/* A writer keeps out all. */
+	assert_true(disk_open(&first, base, DISK_WRITABLE, &error));
+	refuse(disk_open(&second, base, DISK_WRITABLE, &error), "in use");
+	refuse(disk_open(&second, base, DISK_READ_ONLY, &error), "in use");
+	refuse(disk_open_overlay(&second, base, overlay, &error), "in use");
+	assert_int_equal(access(overlay, F_OK), -1);
+	disk_close(&first);
+	/* An overlay is one disk's; its base may have many. */
+	assert_true(disk_open_overlay(&first, base, overlay, &error));
+	refuse(disk_open_overlay(&second, base, overlay, &error), "in use");
+	refuse(disk_open(&second, base, DISK_WRITABLE, &error), "in use");
+	assert_true(disk_open_overlay(&second, base, NULL, &error));
+	disk_close(&second);
+	disk_close(&first);
+}
+
+static void another_process_is_kept_out(void **state)
+{
+	struct disk disk;
+	int status;
+	pid_t child;
+
+	(void)state;
+	assert_true(disk_open(&disk, base, DISK_WRITABLE, &error));
+	child = fork();
+	if (child == 0) {
+		struct disk second;
+
+		_exit(disk_open(&second, base, DISK_WRITABLE, &error) ? 1 : (int)error.exit);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(WEXITSTATUS(status), EXIT_INPUT);
+	disk_close(&disk);
+}
+
+static void a_raw_disk_is_the_file(void **state)
+{
+	struct disk disk;
+
+	(void)state;
+	assert_true(disk_open(&disk, base, DISK_WRITABLE, &error));
+	memset(model + 700, 'x', 9000);
+	assert_true(disk_write(&disk, 700, model + 700, 9000));
+	memset(model + 20000, 0, 50000);
+	assert_true(disk_zero(&disk, 20000, 50000, DISK_FREE_SPACE));
+	memset(model + 100000, 0, 50000);
+	assert_true(disk_zero(&disk, 100000, 50000, DISK_KEEP_SPACE));
+	memset(model + BYTES - 100, 0, 100);
+	assert_true(disk_zero(&disk, BYTES - 100, 100, DISK_KEEP_SPACE));
+	assert_true(disk_discard(&disk, 0, 0));
+	assert_true(disk_flush(&disk));
+	check_shows_model(&disk);
+	disk_close(&disk);
+	assert_true(disk_open(&disk, base, DISK_READ_ONLY, &error));
+	check_shows_model(&disk);
+	disk_close(&disk);
+}
+
+static void a_file_that_is_cut_off_is_an_error(void **state)
+{
+	unsigned char sector[DISK_SECTOR];
+	struct disk disk;
+
+	(void)state;
+	assert_true(disk_open(&disk, base, DISK_READ_ONLY, &error));
+	assert_int_equal(truncate(base, BYTES / 2), 0);
+	assert_true(disk_read(&disk, 0, sector, sizeof(sector)));
+	assert_false(disk_read(&disk, BYTES - sizeof(sector), sector, sizeof(sector)));
+	disk_close(&disk);
+}
+
+static uint32_t next_random(void)
+{
+	static uint32_t state = 1;
+
+	state = state * 1664525 + 1013904223;
+	return state >> 8;
+}
+
+static void operate(struct disk *disk)
+{
+	uint32_t offset = next_random() % BYTES;
+	uint32_t bytes = 1 + next_random() % (next_random() % 4 ? 6000 : 100000);
+	unsigned kind = next_random() % 8;
+	unsigned char value = (unsigned char)next_random();
+
+	if (bytes > BYTES - offset)
+		bytes = BYTES - offset;
+	if (kind == 0) {
+		assert_true(disk_flush(disk));
+	} else if (kind < 3) {
+		memset(model + offset, 0, bytes);
+		assert_true(disk_zero(disk, offset, bytes,
+				      kind == 1 ? DISK_FREE_SPACE : DISK_KEEP_SPACE));
+	} else {
+		memset(model + offset, value, bytes);
+		assert_true(disk_write(disk, offset, model + offset, bytes));
+	}
+}
+
+/* Every now and then it is closed and opened again. */
+static void an_overlay_shows_what_was_written(void **state)
+{
+	struct disk disk;
+
+	(void)state;
+	assert_true(disk_open_overlay(&disk, base, overlay, &error));
+	check_shows_model(&disk);
+	for (unsigned i = 0; i < 600; i++) {
+		operate(&disk);
+		check_shows_model(&disk);
+		if (i % 50)
+			continue;
+		disk_close(&disk);
+		assert_true(disk_open_overlay(&disk, base, overlay, &error));
+		check_shows_model(&disk);
+	}
+	disk_close(&disk);
+	check_base_is_as_it_was();
+}
+
+/* Where the base ends within a cluster. */
+static void the_last_cluster_may_be_short(void **state)
+{
+	struct disk disk;
+
+	(void)state;
+	assert_true(disk_open_overlay(&disk, base, overlay, &error));
+	memset(model + BYTES - 1000, 'e', 100);
+	assert_true(disk_write(&disk, BYTES - 1000, model + BYTES - 1000, 100));
+	check_shows_model(&disk);
+	memset(model + BYTES - 10, 'e', 10);
+	assert_true(disk_write(&disk, BYTES - 10, model + BYTES - 10, 10));
+	check_shows_model(&disk);
+	disk_close(&disk);
+}
+
+static void an_overlay_may_be_in_memory(void **state)
+{
+	struct disk disk;
+
+	(void)state;
+	assert_true(disk_open_overlay(&disk, base, NULL, &error));
+	for (unsigned i = 0; i < 50; i++)
+		operate(&disk);
+	check_shows_model(&disk);
+	disk_close(&disk);
+	check_base_is_as_it_was();
+}
+
+static long blocks_of(const char *path)
+{
+	struct stat status;
+
+	assert_int_equal(stat(path, &status), 0);
+	return status.st_blocks;
+}
+
+static void an_overlay_has_what_was_written_only(void **state)
+{
+	static unsigned char cluster[DISK_CLUSTER];
+	struct disk disk;
+	long blocks;
+
+	(void)state;
+	assert_true(disk_open_overlay(&disk, base, overlay, &error));
+	assert_true(disk_write(&disk, 10 * DISK_CLUSTER, cluster, sizeof(cluster)));
+	assert_true(disk_flush(&disk));
+	blocks = blocks_of(overlay);
+	assert_true(blocks <= 4 * DISK_CLUSTER / 512);
+	/* Its space can be had again. Of what is the base's nothing changes. */
+	assert_true(disk_discard(&disk, 0, BYTES));
+	assert_true(blocks_of(overlay) < blocks);
+	memset(model + 10 * DISK_CLUSTER, 0, DISK_CLUSTER);
+	check_shows_model(&disk);
+	disk_close(&disk);
+}
+
+/* A process that ends at once leaves what it flushed. */
+static void what_was_flushed_is_there_after_a_crash(void **state)
+{
+	struct disk disk;
+	int status;
+	pid_t child;
+
+	(void)state;
+	memset(model + 5000, 'f', 30000);
+	child = fork();
+	if (child == 0) {
+		bool good = disk_open_overlay(&disk, base, overlay, &error) &&
+			    disk_write(&disk, 5000, model + 5000, 30000) && disk_flush(&disk) &&
+			    disk_write(&disk, 200000, model, 30000);
+
+		_exit(good ? 0 : 1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_true(disk_open_overlay(&disk, base, overlay, &error));
+	check_shows_model(&disk);
+	disk_close(&disk);
+}
+
+static void what_is_no_overlay_is_refused(void **state)
+{
+	struct disk disk;
+	char elsewhere[96];
+	uint32_t version = 9;
+	int fd;
+
+	(void)state;
+	/* Something else, and something short; they stay as they are. */
+	fd = open(overlay, O_RDWR | O_CREAT, 0600);
+	assert_int_equal(write(fd, "text\n", 5), 5);
+	refuse(disk_open_overlay(&disk, base, overlay, &error), "no overlay");
+	assert_int_equal(ftruncate(fd, 1 << 20), 0);
+	refuse(disk_open_overlay(&disk, base, overlay, &error), "no overlay");
+	assert_int_equal(lseek(fd, 0, SEEK_END), 1 << 20);
+	/* An empty file becomes one. */
+	assert_int_equal(ftruncate(fd, 0), 0);
+	assert_true(disk_open_overlay(&disk, base, overlay, &error));
+	disk_close(&disk);
+	/* It has become shorter, or is of another version. */
+	assert_int_equal(ftruncate(fd, BYTES / 2), 0);
+	refuse(disk_open_overlay(&disk, base, overlay, &error), "cut off");
+	assert_int_equal(pwrite(fd, &version, sizeof(version), 8), sizeof(version));
+	refuse(disk_open_overlay(&disk, base, overlay, &error), "version 9");
+	close(fd);
+	/* There is no place for it. */
+	snprintf(elsewhere, sizeof(elsewhere), "%s/no/overlay", directory);
+	refuse(disk_open_overlay(&disk, base, elsewhere, &error), "cannot make");
+}
+
+/* Files may not become as long as it has to be. */
+static void an_overlay_that_cannot_be_made_is_not_left(void **state)
+{
+	struct rlimit before;
+	struct rlimit limit;
+	struct disk disk;
+
+	(void)state;
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	limit = (struct rlimit){ BYTES / 2, before.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	assert_false(disk_open_overlay(&disk, base, overlay, &error));
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_int_equal(error.exit, EXIT_FAILED);
+	assert_non_null(strstr(error.text, "cannot make the overlay"));
+	assert_int_equal(access(overlay, F_OK), -1);
+}
+
+static void an_overlay_of_another_base_is_refused(void **state)
+{
+	struct disk disk;
+	int fd;
+
+	(void)state;
+	assert_true(disk_open_overlay(&disk, base, overlay, &error));
+	disk_close(&disk);
+	fd = open(base, O_RDWR);
+	assert_int_equal(futimens(fd, (struct timespec[]){ { 1, 0 }, { 1, 0 } }), 0);
+	refuse(disk_open_overlay(&disk, base, overlay, &error), "written to");
+	close(fd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(what_is_no_disk_is_refused, begin),
+		cmocka_unit_test_setup(a_disk_in_use_is_refused, begin),
+		cmocka_unit_test_setup(another_process_is_kept_out, begin),
+		cmocka_unit_test_setup(a_raw_disk_is_the_file, begin),
+		cmocka_unit_test_setup(a_file_that_is_cut_off_is_an_error, begin),
+		cmocka_unit_test_setup(an_overlay_shows_what_was_written, begin),
+		cmocka_unit_test_setup(the_last_cluster_may_be_short, begin),
+		cmocka_unit_test_setup(an_overlay_may_be_in_memory, begin),
+		cmocka_unit_test_setup(an_overlay_has_what_was_written_only, begin),
+		cmocka_unit_test_setup(what_was_flushed_is_there_after_a_crash, begin),
+		cmocka_unit_test_setup(what_is_no_overlay_is_refused, begin),
+		cmocka_unit_test_setup(an_overlay_that_cannot_be_made_is_not_left, begin),
+		cmocka_unit_test_setup(an_overlay_of_another_base_is_refused, begin),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
