@@ -8,8 +8,11 @@
 
 #include "cli.h"
 #include "control.h"
+#include "board.h"
+#include "console.h"
 #include "findings.h"
 #include "fleet.h"
+#include "linux_guest.h"
 #include "options.h"
 #include "progress.h"
 #include "report.h"
@@ -19,6 +22,7 @@ struct run_options {
 	uint64_t guests;
 	const char *memory_file;
 	const char *program;
+	struct linux_request computer; /* kernel NULL: guests run the program */
 	uint64_t size;
 	uint64_t argument;
 	uint64_t timeout; /* seconds, 0 for none */
@@ -65,6 +69,10 @@ enum option_key {
 	KEY_ARG,
 	KEY_JSON,
 	KEY_NO_HEADERS,
+	KEY_KERNEL,
+	KEY_INITRD,
+	KEY_CMDLINE,
+	KEY_MEMORY,
 };
 
 static const struct argp_option option_table[] = {
@@ -72,6 +80,11 @@ static const struct argp_option option_table[] = {
 	{ "memory-file", KEY_MEMORY_FILE, "FILE", 0, "The file that all guests map", 0 },
 	{ "program", KEY_PROGRAM, "GUEST", 0,
 	  "A guest program that comes with s2vm, or a path to one", 0 },
+	{ "kernel", KEY_KERNEL, "FILE", 0,
+	  "Run a Linux guest instead, with its serial port on the terminal: a kernel", 0 },
+	{ "initrd", KEY_INITRD, "FILE", 0, "Its initial RAM disk (none)", 0 },
+	{ "cmdline", KEY_CMDLINE, "TEXT", 0, "Its command line (empty)", 0 },
+	{ "memory", KEY_MEMORY, "SIZE", 0, "Its memory (256M)", 0 },
 	{ "size", KEY_SIZE, "SIZE", 0, "How much of the file guests see (all of it)", 0 },
 	{ "mode", KEY_MODE, "private|shared", 0,
 	  "Whether a guest's writes are its own, or go to the file (private)", 0 },
@@ -137,6 +150,8 @@ static bool set_option(struct run_options *options, int key, const char *text,
 		return option_number(text, "--guests", 1, 1000000, &options->guests, error);
 	case KEY_SIZE:
 		return option_size(text, "--size", &options->size, error);
+	case KEY_MEMORY:
+		return option_size(text, "--memory", &options->computer.memory, error);
 	case KEY_ARG:
 		return option_number(text, "--arg", 0, UINT64_MAX, &options->argument, error);
 	case KEY_TIMEOUT:
@@ -163,6 +178,18 @@ static bool set_option(struct run_options *options, int key, const char *text,
 	}
 }
 
+static void check_what_runs(const struct run_options *options, struct argp_state *state)
+{
+	bool computer = options->computer.kernel;
+
+	if (computer && (options->memory_file || options->program))
+		argp_error(state, "--kernel runs Linux, and takes no --memory-file and no --program");
+	if (!computer && (options->computer.initrd || options->computer.cmdline))
+		argp_error(state, "--initrd and --cmdline are a Linux guest's: add --kernel");
+	if (!computer && (!options->memory_file || !options->program))
+		argp_error(state, "--memory-file and --program are needed, or --kernel");
+}
+
 static error_t parse(int key, char *text, struct argp_state *state)
 {
 	struct run_options *options = state->input;
@@ -174,6 +201,15 @@ static error_t parse(int key, char *text, struct argp_state *state)
 		break;
 	case KEY_PROGRAM:
 		options->program = text;
+		break;
+	case KEY_KERNEL:
+		options->computer.kernel = text;
+		break;
+	case KEY_INITRD:
+		options->computer.initrd = text;
+		break;
+	case KEY_CMDLINE:
+		options->computer.cmdline = text;
 		break;
 	case KEY_ALONE:
 		options->alone = text;
@@ -202,11 +238,11 @@ static error_t parse(int key, char *text, struct argp_state *state)
 		argp_error(state, "unexpected argument \"%s\"", text);
 		break;
 	case ARGP_KEY_END:
-		if (!options->memory_file || !options->program)
-			argp_error(state, "--memory-file and --program are needed");
+		check_what_runs(options, state);
 		break;
 	case KEY_GUESTS:
 	case KEY_SIZE:
+	case KEY_MEMORY:
 	case KEY_ARG:
 	case KEY_TIMEOUT:
 	case KEY_MODE:
@@ -440,6 +476,82 @@ static int open_and_run(const struct run_options *options)
 	return status;
 }
 
+/* ---- Linux guests ---- */
+
+static size_t take_input(void *context, const uint8_t *bytes, size_t count)
+{
+	return board_input(context, bytes, count);
+}
+
+static void take_escape(void *context)
+{
+	(void)context;
+	interrupted = true;
+}
+
+/* Runs the guest, and looks why it ended. */
+static bool run_computer(struct fleet *fleet, const struct run_options *options,
+			 enum guest_status *how, struct error *error)
+{
+	uint64_t limit = options->timeout ? options->timeout * 1000000000u : UINT64_MAX / 2;
+	struct console *console;
+	struct guest *guest;
+
+	if (!fleet_launch(fleet, 0, &guest, error))
+		return false;
+	console = console_open((struct console_input){ take_input, guest->board, take_escape });
+	if (!fleet_wait(fleet, now_ns() + limit, &interrupted))
+		fleet_stop(fleet, interrupted ? GUEST_STOPPED : GUEST_TIMEOUT);
+	console_close(console);
+	*how = guest->status;
+	return true;
+}
+
+/* One life of the guest, from its start to where it is off or wants to start anew. */
+static int run_life(const struct run_options *options, const struct linux_guest *computer,
+		    enum guest_status *how)
+{
+	struct fleet_config config = config_of(options, &computer->memory, NULL);
+	struct fleet *fleet;
+	struct error error;
+	int status;
+
+	config.linux_start = &computer->start;
+	config.mode = EPT_SHARED;
+	config.sharing = false; /* with one guest there is nobody to share with */
+	if (!fleet_create(&fleet, &config, &error))
+		return error_print(&error);
+	if (!run_computer(fleet, options, how, &error))
+		status = error_print(&error);
+	else if (*how == GUEST_RESET)
+		status = EXIT_DONE;
+	else
+		status = status_of(fleet);
+	if (status == EXIT_GUEST)
+		report_failures(fleet);
+	fleet_destroy(fleet);
+	return status;
+}
+
+/* A reset is a new start with memory as it was, in a new fleet. */
+static int run_linux(const struct run_options *options)
+{
+	enum guest_status how;
+	struct linux_guest computer;
+	struct error error;
+	int status;
+
+	catch_interrupts();
+	do {
+		how = GUEST_STOPPED;
+		if (!linux_guest_open(&computer, &options->computer, &error))
+			return error_print(&error);
+		status = run_life(options, &computer, &how);
+		linux_guest_close(&computer);
+	} while (how == GUEST_RESET && !interrupted);
+	return status;
+}
+
 int cli_run(int argc, char **argv)
 {
 	const struct argp argp = {
@@ -455,11 +567,14 @@ int cli_run(int argc, char **argv)
 		.sharing = true,
 		.share_levels = EPT_SHARE_ALL,
 		.report.headers = true,
+		.computer.memory = LINUX_MEMORY_DEFAULT,
 	};
 	struct error error;
 	int status;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &options);
+	if (options.computer.kernel)
+		return run_linux(&options);
 	if (find_alone(&options, &error) && find_domains(&options, &error))
 		status = open_and_run(&options);
 	else

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "fleet.h"
 #include "ept/trace.h"
+#include "platform.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -33,12 +34,12 @@ static uint64_t tables_for(uint64_t bytes)
 	return tables;
 }
 
-static uint64_t tables_for_guest(const struct fleet_config *config)
+static uint64_t tables_for_guest(const struct fleet *fleet)
 {
-	uint64_t tables = 1 + tables_for(config->file->pages * EPT_PAGE_BYTES);
+	uint64_t tables = 1;
 
-	for (unsigned i = 0; i < config->program->region_count; i++)
-		tables += tables_for(config->program->regions[i].bytes);
+	for (unsigned i = 0; i < fleet->region_count; i++)
+		tables += tables_for(fleet->regions[i].bytes);
 	return tables;
 }
 
@@ -47,7 +48,7 @@ static uint64_t private_pages_for(const struct fleet_config *config)
 {
 	uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) / 4 * 3;
 	uint64_t spaces = config->guests + config->snapshots;
-	uint64_t each = config->program->image.pages;
+	uint64_t each = config->program ? config->program->image.pages : 1;
 
 	if (config->mode == EPT_PRIVATE)
 		each += config->file->pages;
@@ -56,13 +57,33 @@ static uint64_t private_pages_for(const struct fleet_config *config)
 
 /* ---- memory and engine ---- */
 
+static bool enable(const struct fleet *fleet, unsigned capability, uint64_t argument,
+		   struct error *error)
+{
+	struct kvm_enable_cap enable = { .cap = capability, .args = { argument } };
+
+	if (ioctl(fleet->vm, KVM_ENABLE_CAP, &enable) < 0)
+		return error_set(error, EXIT_HOST,
+				 "this KVM refuses capability %u, which Linux guests need: %s",
+				 capability, strerror(errno));
+	return true;
+}
+
+/* Local APICs in KVM; an I/O APIC would be the whole fleet's, so each guest has its own in its board. */
+static bool create_apics(const struct fleet *fleet, struct error *error)
+{
+	return enable(fleet, KVM_CAP_SPLIT_IRQCHIP, PLATFORM_IOAPIC_PINS, error) &&
+	       enable(fleet, KVM_CAP_X2APIC_API,
+		      KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK, error);
+}
+
 static bool create_vm(struct fleet *fleet, struct error *error)
 {
 	fleet->vm = ioctl(fleet->host.fd, KVM_CREATE_VM, 0);
 	if (fleet->vm < 0)
 		return error_set(error, EXIT_FAILED, "KVM refused a VM: %s", strerror(errno));
 	fleet->stats_fd = host_stats_open(fleet->vm);
-	return true;
+	return fleet_guests(&fleet->config) != GATE_LINUX || create_apics(fleet, error);
 }
 
 /* KVM's default limit makes it drop the oldest shadow pages first, which are the shared ones. */
@@ -80,14 +101,15 @@ static bool create_memory(struct fleet *fleet, struct error *error)
 {
 	const struct fleet_config *config = &fleet->config;
 	uint64_t spaces = (uint64_t)config->guests + fleet_domain_count(config) + config->snapshots;
-	uint64_t wanted = spaces * tables_for_guest(config);
+	uint64_t wanted = spaces * tables_for_guest(fleet);
 	uint64_t tables = wanted < EPT_TABLES_MAX ? wanted : EPT_TABLES_MAX;
 	uint64_t gate_pages = gate_memory_pages(config->guests + 1ul, tables * EPT_PAGE_BYTES);
 
 	if (!memory_create(&fleet->memory, &fleet->host, fleet->vm, gate_pages, tables,
 			   private_pages_for(config), error))
 		return false;
-	return gate_create(&fleet->gate, config->engine, &fleet->host, &fleet->memory, error) &&
+	return gate_create(&fleet->gate, config->engine, fleet_guests(config), &fleet->host,
+			   &fleet->memory, error) &&
 	       set_shadow_limit(fleet, tables, error);
 }
 
@@ -130,6 +152,33 @@ static bool add_file(struct fleet *fleet, const struct memfile *file, int *numbe
 	if (*number < 0)
 		return error_set(error, EXIT_INPUT, "too many memory files");
 	return true;
+}
+
+/* Addresses where a computer has no memory: its devices. */
+static bool add_hole(struct fleet *fleet, struct error *error)
+{
+	struct ept_file description = {
+		.pages = (PLATFORM_RAM_HOLE_END - PLATFORM_RAM_HOLE) / EPT_PAGE_BYTES,
+		.writable = true,
+	};
+
+	if (!memory_add_hole(&fleet->memory, description.pages, &description.window, error))
+		return false;
+	fleet->other_number = ept_file_add(fleet->ept, &description);
+	if (fleet->other_number < 0)
+		return error_set(error, EXIT_INPUT, "too many memory files");
+	return true;
+}
+
+static bool add_files(struct fleet *fleet, struct error *error)
+{
+	const struct fleet_config *config = &fleet->config;
+
+	if (!add_file(fleet, config->file, &fleet->file_number, error))
+		return false;
+	if (config->linux_start)
+		return add_hole(fleet, error);
+	return add_file(fleet, &config->program->image, &fleet->other_number, error);
 }
 
 static bool add_spare(struct fleet *fleet, struct error *error)
@@ -186,16 +235,66 @@ struct ept_region fleet_file_region(const struct fleet *fleet)
 	};
 }
 
-static bool map_all(struct fleet *fleet, struct ept_space *space, struct error *error)
+static void plan_region(struct fleet *fleet, struct ept_region region)
+{
+	fleet->regions[fleet->region_count++] = region;
+}
+
+static void plan_program(struct fleet *fleet)
 {
 	const struct program *program = fleet->config.program;
+
+	plan_region(fleet, fleet_file_region(fleet));
+	for (unsigned i = 0; i < program->region_count; i++) {
+		plan_region(fleet, program->regions[i]);
+		fleet->regions[i + 1].first.file = FLEET_OTHER_FILE;
+	}
+}
+
+/* platform.h: below the hole an address is an offset in the file, and above it the file goes on. */
+static void plan_computer(struct fleet *fleet)
+{
+	uint64_t bytes = fleet->config.file->pages * EPT_PAGE_BYTES;
 	struct ept_region region = fleet_file_region(fleet);
 
-	if (!map_region(fleet, space, &region, error))
-		return false;
-	for (unsigned i = 0; i < program->region_count; i++) {
-		region = program->regions[i];
-		region.first.file = (uint32_t)fleet->image_number;
+	region.rights |= EPT_EXEC;
+	region.start.v = 0;
+	region.bytes = bytes < PLATFORM_RAM_HOLE ? bytes : PLATFORM_RAM_HOLE;
+	plan_region(fleet, region);
+	if (bytes > PLATFORM_RAM_HOLE) {
+		region.start.v = PLATFORM_RAM_HOLE_END;
+		region.first.page = PLATFORM_RAM_HOLE / EPT_PAGE_BYTES;
+		region.bytes = bytes - PLATFORM_RAM_HOLE;
+		plan_region(fleet, region);
+	}
+	plan_region(fleet, (struct ept_region){
+				   .start = { PLATFORM_RAM_HOLE },
+				   .bytes = PLATFORM_RAM_HOLE_END - PLATFORM_RAM_HOLE,
+				   .first = { .file = FLEET_OTHER_FILE },
+				   .rights = EPT_READ | EPT_WRITE,
+				   .mode = EPT_SHARED,
+			   });
+}
+
+static void plan_regions(struct fleet *fleet)
+{
+	if (fleet->config.linux_start)
+		plan_computer(fleet);
+	else
+		plan_program(fleet);
+}
+
+static bool map_all(struct fleet *fleet, struct ept_space *space, struct error *error)
+{
+	const int numbers[] = {
+		[FLEET_FILE] = fleet->file_number,
+		[FLEET_OTHER_FILE] = fleet->other_number,
+	};
+
+	for (unsigned i = 0; i < fleet->region_count; i++) {
+		struct ept_region region = fleet->regions[i];
+
+		region.first.file = (uint32_t)numbers[region.first.file];
 		if (!map_region(fleet, space, &region, error))
 			return false;
 	}
@@ -249,16 +348,13 @@ static bool freeze(struct fleet *fleet, struct ept_space *space, struct error *e
 static bool make_template(struct fleet *fleet, unsigned domain, struct error *error)
 {
 	const struct ept_space_options options = { .domain = domain, .sharing = true };
-	const struct program *program = fleet->config.program;
-	struct ept_region file = fleet_file_region(fleet);
 	struct ept_space **space = &fleet->templates[domain];
 
-	if (!make_plain_space(fleet, &options, space, error) ||
-	    !populate(fleet, *space, file.start, file.bytes, error))
+	if (!make_plain_space(fleet, &options, space, error))
 		return false;
-	for (unsigned i = 0; i < program->region_count; i++)
-		if (!populate(fleet, *space, program->regions[i].start,
-			      program->regions[i].bytes, error))
+	for (unsigned i = 0; i < fleet->region_count; i++)
+		if (!populate(fleet, *space, fleet->regions[i].start, fleet->regions[i].bytes,
+			      error))
 			return false;
 	return freeze(fleet, *space, error);
 }
@@ -329,31 +425,49 @@ static bool create_seats(struct fleet *fleet, struct error *error)
 	return true;
 }
 
+static bool check_linux(const struct fleet_config *config, struct error *error)
+{
+	if (config->engine != ENGINE_SVM)
+		return error_set(error, EXIT_HOST,
+				 "Linux guests need engine svm, this host runs guests by engine %s",
+				 engine_name(config->engine));
+	if (config->guests > 1)
+		return error_set(error, EXIT_INPUT, "a fleet has at most one Linux guest");
+	return true;
+}
+
 static bool check_config(const struct fleet *fleet, struct error *error)
 {
-	const struct program *program = fleet->config.program;
 	unsigned limit = fleet->host.max_vcpus > 1 ? (unsigned)fleet->host.max_vcpus - 1 : 0;
 
 	if (fleet->config.guests > limit)
 		return error_set(error, EXIT_INPUT,
 				 "%u guests are too many for one fleet: this KVM has %d vCPUs for a VM, and the fleet needs one itself; use at most %u",
 				 fleet->config.guests, fleet->host.max_vcpus, limit);
-	if (fleet->config.engine != ENGINE_DIRECT && !program->machine_root.v)
+	if (fleet->config.linux_start)
+		return check_linux(&fleet->config, error);
+	if (fleet->config.engine != ENGINE_DIRECT && !fleet->config.program->machine_root.v)
 		return error_set(error, EXIT_INPUT,
 				 "%s brings no page tables of its own, which a machine needs: link it with the guest runtime, or use --engine direct",
-				 program->image.name);
+				 fleet->config.program->image.name);
+	return true;
+}
+
+static bool open_host(struct fleet *fleet, struct error *error)
+{
+	if (!host_open(&fleet->host, error))
+		return false;
+	gate_prepare_host(&fleet->host, fleet_guests(&fleet->config));
 	return true;
 }
 
 static bool create_all(struct fleet *fleet, struct error *error)
 {
-	return host_open(&fleet->host, error) &&
+	return open_host(fleet, error) &&
 	       engine_choose(&fleet->host, fleet->config.engine, &fleet->config.engine, error) &&
 	       check_config(fleet, error) && create_vm(fleet, error) &&
 	       create_memory(fleet, error) && create_engine(fleet, error) &&
-	       add_file(fleet, fleet->config.file, &fleet->file_number, error) &&
-	       add_file(fleet, &fleet->config.program->image, &fleet->image_number, error) &&
-	       add_spare(fleet, error) &&
+	       add_files(fleet, error) && add_spare(fleet, error) &&
 	       create_seats(fleet, error) &&
 	       (!guests_are_clones(&fleet->config) || make_templates(fleet, error));
 }
@@ -384,6 +498,7 @@ bool fleet_create(struct fleet **out, const struct fleet_config *config, struct 
 	pthread_mutex_init(&fleet->service_lock, NULL);
 	create_operations_lock(fleet);
 	pthread_cond_init(&fleet->ended, NULL);
+	plan_regions(fleet);
 	seat_install_kick();
 	raise_file_limit();
 	if (!create_all(fleet, error)) {
@@ -396,8 +511,10 @@ bool fleet_create(struct fleet **out, const struct fleet_config *config, struct 
 
 static void destroy_spaces(struct fleet *fleet)
 {
-	for (unsigned i = 0; i < fleet->guest_count; i++)
+	for (unsigned i = 0; i < fleet->guest_count; i++) {
 		ept_space_destroy(fleet->guests[i].space);
+		access_destroy_board(&fleet->guests[i]);
+	}
 	for (unsigned i = 0; i < FLEET_SNAPSHOTS; i++)
 		if (fleet->snapshots[i])
 			ept_space_destroy(fleet->snapshots[i]);
@@ -446,19 +563,27 @@ static uint64_t seed_of(unsigned id)
 	return z ^ z >> 31;
 }
 
+static struct gate_start start_of(const struct fleet_config *config, unsigned id,
+				  uint64_t argument)
+{
+	const struct program *program = config->program;
+
+	if (config->linux_start)
+		return (struct gate_start){ .linux_start = config->linux_start };
+	return (struct gate_start){
+		.entry = program->entry,
+		.stack = program->stack_end,
+		.machine_root = program->machine_root,
+		.arguments = { id, S2VM_FILE_BASE, config->file->bytes, argument, seed_of(id) },
+	};
+}
+
 /* The next guest's record, with its space and its vCPU's registers set, but not running yet. */
 static bool prepare_guest(struct fleet *fleet, uint64_t argument, struct guest *guest,
 			  struct error *error)
 {
-	const struct program *program = fleet->config.program;
 	unsigned id = fleet->guest_count;
-	struct gate_start start = {
-		.entry = program->entry,
-		.stack = program->stack_end,
-		.machine_root = program->machine_root,
-		.arguments = { id, S2VM_FILE_BASE, fleet->config.file->bytes, argument,
-			       seed_of(id) },
-	};
+	struct gate_start start = start_of(&fleet->config, id, argument);
 
 	*guest = (struct guest){
 		.id = id,
@@ -473,7 +598,7 @@ static bool prepare_guest(struct fleet *fleet, uint64_t argument, struct guest *
 		return false;
 	seat_take(guest->seat, guest->space);
 	start.root = ept_space_root(guest->space);
-	if (gate_start(&guest->seat->vcpu, &start, error))
+	if (gate_start(&guest->seat->vcpu, &start, error) && access_create_board(guest, error))
 		return true;
 	ept_space_destroy(guest->space);
 	return false;

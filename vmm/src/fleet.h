@@ -38,6 +38,7 @@ struct fleet_config {
 	enum ept_mode mode;
 	enum fleet_entries entries;
 	const struct program *program;
+	const struct linux_start *linux_start; /* guests are Linux, and start so; NULL for @program */
 	bool sharing;
 	const bool *alone;	  /* by number of guest: not this one, all the same; NULL for none */
 	const uint8_t *domains;	  /* by number of guest: its sharing domain; NULL for 0 for all */
@@ -62,6 +63,7 @@ enum guest_status {
 	GUEST_STOPPED,	  /* the user stopped it */
 	GUEST_FILE,	  /* its memory file was cut off under it */
 	GUEST_HOST_ERROR, /* KVM or the VMM could not go on with it */
+	GUEST_RESET,	  /* it wants to start anew */
 };
 
 /* Write faults that were served, and where their time went in the VMM. */
@@ -85,6 +87,7 @@ struct guest {
 	struct fleet *fleet;
 	struct seat *seat;
 	struct ept_space *space;
+	struct board *board; /* its devices; NULL for programs */
 	uint64_t argument;
 	uint64_t seed;
 	enum guest_status status; /* written by its seat, to be read when it has ended */
@@ -145,6 +148,12 @@ typedef void fleet_watcher(void *context, const struct fleet_write *write);
 
 #define FLEET_SNAPSHOTS 64
 
+/* Regions that each guest begins with: of a program, or of a computer. */
+#define FLEET_REGIONS (PROGRAM_SEGMENTS + 2)
+
+/* Files, as planned regions name them. */
+enum { FLEET_FILE, FLEET_OTHER_FILE };
+
 struct fleet {
 	struct fleet_config config;
 	struct host host;
@@ -154,8 +163,10 @@ struct fleet {
 	struct gate gate;
 	struct ept *ept;
 	int file_number;
-	int image_number;
+	int other_number; /* the program's image, or where a computer has no memory */
 	int spare_number;
+	struct ept_region regions[FLEET_REGIONS]; /* with FLEET_FILE or FLEET_OTHER_FILE */
+	unsigned region_count;
 	struct ept_space *templates[FLEET_DOMAINS]; /* by domain; NULL where guests are no clones */
 	struct ept_space *launch_from; /* what new guests of its domain are clones of; NULL for templates */
 	uint64_t tables_needed;		  /* by a guest of its own */
@@ -223,7 +234,7 @@ bool fleet_wait(struct fleet *fleet, uint64_t deadline_ns, const volatile bool *
 /* Ends all guests that still run, with @status, and waits for them. */
 void fleet_stop(struct fleet *fleet, enum guest_status status);
 
-/* The region that shows guests the whole memory file. */
+/* The region that shows guests of a program the whole memory file. */
 struct ept_region fleet_file_region(const struct fleet *fleet);
 
 /*
@@ -305,6 +316,12 @@ static inline unsigned fleet_domain(const struct fleet_config *config, unsigned 
 	return config->domains ? config->domains[id] : 0;
 }
 
+/* What the fleet's guests are. */
+static inline enum gate_guests fleet_guests(const struct fleet_config *config)
+{
+	return config->linux_start ? GATE_LINUX : GATE_PROGRAMS;
+}
+
 /* Whether the fleet would share, if its guests needed more tables than the threshold. */
 static inline bool fleet_below_threshold(const struct fleet *fleet)
 {
@@ -321,6 +338,13 @@ const char *guest_status_name(enum guest_status status);
 
 /* fault.c: serves a fault; false if the guest is ended, with its status and report set. */
 bool fault_serve(struct guest *guest, const struct gate_exit *exit);
+
+/* access.c: serves an access to a device; false if the guest is ended. */
+bool access_serve(struct guest *guest, const struct gate_exit *exit);
+
+/* Makes the devices of a Linux guest. */
+bool access_create_board(struct guest *guest, struct error *error);
+void access_destroy_board(struct guest *guest);
 
 /* call.c: serves a call; false if the guest is ended. */
 bool call_serve(struct guest *guest);

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "gate_internal.h"
+#include "linux_boot.h"
 #include "s2vm/guest_abi.h"
 
 /* Bits of window entries: supervisor, accessed and dirty. */
@@ -123,13 +124,14 @@ static uint64_t window_entry(void)
 	return GATE_PAGE_WINDOW_PDPT * EPT_PAGE_BYTES | WINDOW_TABLE;
 }
 
-bool gate_create(struct gate *gate, enum engine engine, const struct host *host,
-		 struct memory *memory, struct error *error)
+bool gate_create(struct gate *gate, enum engine engine, enum gate_guests guests,
+		 const struct host *host, struct memory *memory, struct error *error)
 {
 	uint64_t *service_root;
 
 	*gate = (struct gate){
 		.engine = engine,
+		.guests = guests,
 		.ops = ops_of(engine),
 		.host = host,
 		.memory = memory,
@@ -159,6 +161,12 @@ void gate_root_entry(const struct gate *gate, unsigned *index, uint64_t *entry)
 uint64_t gate_gpa_end(const struct gate *gate)
 {
 	return gate->ops->gpa_end;
+}
+
+void gate_prepare_host(struct host *host, enum gate_guests guests)
+{
+	if (guests == GATE_LINUX)
+		machine_offer_timer(host);
 }
 
 /* ---- vCPUs ---- */
@@ -196,6 +204,23 @@ static bool open_vcpu(struct gate_vcpu *vcpu, int vm, struct error *error)
 	return true;
 }
 
+/*
+ * Where KVM has local APICs, all vCPUs but the first wait to be started by one. The APIC is the
+ * guest's, in x2APIC mode: then it has no address, which would be one of the fleet's.
+ */
+static bool prepare_apic(struct gate_vcpu *vcpu, struct error *error)
+{
+	struct kvm_mp_state state = { .mp_state = KVM_MP_STATE_RUNNABLE };
+	uint64_t base = MACHINE_APIC_BASE & ~(vcpu->index ? MACHINE_APIC_BSP : 0);
+
+	if (vcpu->gate->guests != GATE_LINUX)
+		return true;
+	if (ioctl(vcpu->fd, KVM_SET_MP_STATE, &state) < 0)
+		return error_set(error, EXIT_FAILED, "cannot start vCPU %u: %s", vcpu->index,
+				 strerror(errno));
+	return gate_set_msr(vcpu, MACHINE_MSR_APIC_BASE, base, error);
+}
+
 bool gate_vcpu_create(struct gate *gate, struct gate_vcpu *vcpu, int vm, unsigned index,
 		      struct error *error)
 {
@@ -203,7 +228,7 @@ bool gate_vcpu_create(struct gate *gate, struct gate_vcpu *vcpu, int vm, unsigne
 	if (open_vcpu(vcpu, vm, error)) {
 		vcpu->run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
 		write_tss(gate_layout(vcpu), gate_stack(vcpu));
-		if (gate->ops->prepare(vcpu, error))
+		if (prepare_apic(vcpu, error) && gate->ops->prepare(vcpu, error))
 			return true;
 	}
 	gate_vcpu_destroy(vcpu);
@@ -302,6 +327,8 @@ bool gate_set_msr(struct gate_vcpu *vcpu, uint32_t index, uint64_t value, struct
 
 struct kvm_regs gate_first_registers(const struct gate_start *start)
 {
+	if (start->linux_start)
+		return (struct kvm_regs){ .rsi = start->linux_start->rsi, .rflags = 2 };
 	return (struct kvm_regs){
 		.rip = start->entry.v,
 		.rsp = start->stack.v,
@@ -370,12 +397,42 @@ static void decode_call(const struct gate_vcpu *vcpu, struct gate_exit *exit)
 		 run->io.port, out ? "out" : "in", run->io.size, run->io.count);
 }
 
+static void decode_device_port(const struct gate_vcpu *vcpu, struct gate_exit *exit)
+{
+	struct kvm_run *run = vcpu->run;
+
+	exit->kind = GATE_EXIT_PORT;
+	exit->device = (struct gate_access){
+		.at = run->io.port,
+		.bytes = run->io.size,
+		.count = run->io.count,
+		.write = run->io.direction == KVM_EXIT_IO_OUT,
+		.data = (char *)run + run->io.data_offset,
+	};
+}
+
+static void decode_device_memory(const struct gate_vcpu *vcpu, struct gate_exit *exit)
+{
+	struct kvm_run *run = vcpu->run;
+
+	exit->kind = GATE_EXIT_MEMORY;
+	exit->device = (struct gate_access){
+		.at = run->mmio.phys_addr,
+		.bytes = run->mmio.len,
+		.count = 1,
+		.write = run->mmio.is_write,
+		.data = run->mmio.data,
+	};
+}
+
 static void decode_port(struct gate_vcpu *vcpu, struct gate_exit *exit)
 {
 	vcpu->in_gate = gate_port(vcpu) >= GATE_PORT_EXCEPTION &&
 			gate_port(vcpu) <= GATE_PORT_NO_VMX;
 	if (vcpu->in_gate)
 		vcpu->gate->ops->decode(vcpu, exit);
+	else if (vcpu->gate->guests == GATE_LINUX)
+		decode_device_port(vcpu, exit);
 	else
 		decode_call(vcpu, exit);
 }
@@ -433,8 +490,20 @@ void gate_run(struct gate_vcpu *vcpu, struct gate_exit *exit)
 		exit->kind = GATE_EXIT_INTERRUPTED;
 	else if (vcpu->run->exit_reason == KVM_EXIT_IO)
 		decode_port(vcpu, exit);
+	else if (vcpu->run->exit_reason == KVM_EXIT_MMIO && vcpu->gate->guests == GATE_LINUX)
+		decode_device_memory(vcpu, exit);
 	else
 		decode_other(vcpu->run, exit);
+}
+
+bool gate_finish_access(struct gate_vcpu *vcpu, struct gate_exit *exit)
+{
+	if (vcpu->in_gate)
+		return false;
+	vcpu->run->immediate_exit = 1;
+	gate_run(vcpu, exit);
+	vcpu->run->immediate_exit = 0;
+	return exit->kind == GATE_EXIT_PORT || exit->kind == GATE_EXIT_MEMORY;
 }
 
 /* ---- chains ---- */

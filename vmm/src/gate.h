@@ -20,6 +20,12 @@
 
 enum engine { ENGINE_AUTO, ENGINE_DIRECT, ENGINE_SVM, ENGINE_VMX };
 
+/* What the guests of a fleet are. */
+enum gate_guests {
+	GATE_PROGRAMS, /* s2vm/guest_abi.h: no devices, no interrupts */
+	GATE_LINUX,    /* whole computers, with those of platform.h */
+};
+
 struct gate_ops;
 
 /* What the processor's VMX wants and offers: read once, and the same for all vCPUs. */
@@ -32,6 +38,7 @@ struct gate_vmx {
 /* What all vCPUs of a fleet have in common. */
 struct gate {
 	enum engine engine;
+	enum gate_guests guests;
 	const struct gate_ops *ops;
 	const struct host *host;
 	struct memory *memory;
@@ -58,6 +65,7 @@ struct gate_start {
 	struct gpa stack;
 	struct gpa machine_root; /* svm, vmx: where the program's own stage-1 tables are */
 	uint64_t arguments[5]; /* rdi, rsi, rdx, rcx, r8 */
+	const struct linux_start *linux_start; /* instead of all but @root; NULL for programs */
 };
 
 /* Why a vCPU came out of KVM_RUN. */
@@ -69,6 +77,17 @@ enum gate_exit_kind {
 	GATE_EXIT_BAD_ADDRESS, /* KVM could not reach memory behind an address: EFAULT */
 	GATE_EXIT_HOST,	       /* KVM ended the vCPU */
 	GATE_EXIT_SERVED,      /* the gate has dealt with it: run the vCPU again */
+	GATE_EXIT_PORT,	       /* a Linux guest accesses a port, */
+	GATE_EXIT_MEMORY,      /* or an address without memory */
+};
+
+/* Ports or addresses that a guest accesses; what is read goes to @data before the vCPU runs again. */
+struct gate_access {
+	uint64_t at;	/* a port, or fleet-physical */
+	unsigned bytes; /* of each access */
+	unsigned count; /* of accesses, all at @at, one behind the other in @data */
+	bool write;
+	void *data;
 };
 
 struct gate_exit {
@@ -78,6 +97,7 @@ struct gate_exit {
 	unsigned vector;     /* EXCEPTION */
 	uint64_t error_code; /* EXCEPTION, and FAULT for a report */
 	char text[160];	     /* HOST, BAD_ADDRESS: what KVM said */
+	struct gate_access device; /* PORT, MEMORY */
 };
 
 const char *engine_name(enum engine engine);
@@ -99,8 +119,11 @@ uint64_t gate_memory_pages(uint64_t vcpus, uint64_t table_bytes);
  * Builds the gate's code and tables in gate memory, which must not have been used yet. False with
  * @error if the host lacks what the engine needs.
  */
-bool gate_create(struct gate *gate, enum engine engine, const struct host *host,
-		 struct memory *memory, struct error *error);
+bool gate_create(struct gate *gate, enum engine engine, enum gate_guests guests,
+		 const struct host *host, struct memory *memory, struct error *error);
+
+/* Adds to what vCPUs are told to be what these guests need. To be called before gate_create(). */
+void gate_prepare_host(struct host *host, enum gate_guests guests);
 
 /* The format of the engine's tables. */
 const struct ept_format *gate_format(const struct gate *gate);
@@ -126,6 +149,12 @@ bool gate_start_service(struct gate_vcpu *vcpu, struct error *error);
 void gate_run(struct gate_vcpu *vcpu, struct gate_exit *exit);
 
 /*
+ * Lets KVM finish the instruction of which an access was served, and nothing more. True if it is one
+ * that accesses devices several times: @exit has the next access.
+ */
+bool gate_finish_access(struct gate_vcpu *vcpu, struct gate_exit *exit);
+
+/*
  * Takes a vCPU that is not running, wherever its guest was interrupted, through its gate: when this
  * returns it has forgotten its cached translations and goes on with @root. An exception that was
  * about to be delivered is dropped, since its instruction runs again. False if KVM failed.
@@ -146,5 +175,11 @@ void gate_registers(const struct gate_vcpu *vcpu, const struct gate_exit *exit,
 
 /* Sets rax, for a call's result. */
 void gate_set_result(struct gate_vcpu *vcpu, uint64_t value);
+
+/*
+ * Interrupts a Linux guest, whether it runs or not: @vector is pending in its local APIC. To be called
+ * from any thread.
+ */
+bool gate_signal(const struct gate_vcpu *vcpu, unsigned vector);
 
 #endif

@@ -163,11 +163,37 @@ static inline unsigned gate_port(const struct gate_vcpu *vcpu)
 /* machine.c: what guests that are machines of their own may know and do, under svm and vmx alike. */
 
 /* Answers a CPUID instruction, by the list of what they may see. */
-void machine_cpuid(const struct host *host, struct kvm_regs *registers);
+void machine_cpuid(const struct gate *gate, struct kvm_regs *registers);
+
+/* Has KVM offer the local APIC's timer that counts as the TSC does. */
+void machine_offer_timer(struct host *host);
 
 /* MSRs that they may use freely: state of their own vCPU, which the gate does not depend on. */
 #define MACHINE_FREE_MSRS 10
 extern const uint32_t machine_free_msrs[MACHINE_FREE_MSRS];
+
+/* MSRs that Linux guests may use freely beside these: of their own local APIC. */
+struct machine_msr_range {
+	uint32_t first, last;
+};
+
+#define MACHINE_APIC_MSRS 8
+extern const struct machine_msr_range machine_apic_msrs[MACHINE_APIC_MSRS];
+
+/* IA32_APIC_BASE of the first CPU, in x2APIC mode: Intel SDM Vol. 3A, "x2APIC mode". */
+#define MACHINE_MSR_APIC_BASE 0x1bu
+#define MACHINE_APIC_BSP      UINT64_C(0x100)
+#define MACHINE_APIC_BASE     (UINT64_C(0xfee00c00) | MACHINE_APIC_BSP)
+
+/* An access of a Linux guest's to an MSR that is not free. */
+struct machine_msr {
+	uint32_t index;
+	bool write;
+	uint64_t value; /* that is written, or filled in */
+};
+
+/* Does what the MSR stands for; false if a processor would cause a general protection fault. */
+bool machine_msr(const struct gate_vcpu *vcpu, struct machine_msr *msr);
 
 /* What a machine may not do. */
 enum machine_offence {

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "gate_internal.h"
+#include "linux_boot.h"
 #include "s2vm/guest_abi.h"
 
 /* Pages of GATE_PAGE_COMMON. */
@@ -26,15 +27,42 @@ enum { PAGE_GATE, PAGE_VMCB, PAGE_HOST_SAVE };
 #define MSR_HOST_SAVE  0xc0010117u
 #define EXIT_INVALID   UINT64_MAX
 #define CPUID_BYTES    2 /* of the instruction: without next-RIP saving it is stepped by hand */
+#define MSR_BYTES      2 /* of RDMSR and WRMSR */
+
+/* EFER's bits that a guest may set, beside LMA, which follows CR0: SCE, LME, NXE. */
+#define EFER_FREE (UINT64_C(1) << 0 | EFER_LME | UINT64_C(1) << 11)
+#define EFER_LME  (UINT64_C(1) << 8)
+#define EFER_LMA  (UINT64_C(1) << 10)
+#define CR0_PG	  (UINT64_C(1) << 31)
+#define MSR_EFER  0xc0000080u
+#define MSR_PAT	  0x277u
+#define MSR_TSC_AUX 0xc0000103u
+
+/* An event to inject, or that was being delivered: APM Vol. 2, "Event injection", EVENTINJ. */
+#define EVENT_VECTOR(event) ((event) & 0xff)
+#define EVENT_TYPE(event)   ((event) >> 8 & 7)
+#define EVENT_ERROR_CODE    (UINT64_C(1) << 11)
+#define EVENT_VALID	    (UINT64_C(1) << 31)
+#define VECTOR_BP 3
+#define VECTOR_OF 4
+#define VECTOR_UD 6
+#define VECTOR_GP 13
+
+enum event_type { EVENT_EXTERNAL = 0, EVENT_NMI = 2, EVENT_EXCEPTION = 3, EVENT_SOFTWARE = 4 };
 
 enum svm_exit {
+	SVM_EXIT_RDPMC = 0x6f,
 	SVM_EXIT_CPUID = 0x72,
+	SVM_EXIT_RSM = 0x73,
 	SVM_EXIT_HLT = 0x78,
+	SVM_EXIT_INVLPGA = 0x7a,
 	SVM_EXIT_IO = 0x7b,
 	SVM_EXIT_MSR = 0x7c,
 	SVM_EXIT_SHUTDOWN = 0x7f,
 	SVM_EXIT_VMRUN = 0x80,
 	SVM_EXIT_LAST_SVM = 0x86, /* VMRUN to SKINIT */
+	SVM_EXIT_MONITOR = 0x8a,
+	SVM_EXIT_XSETBV = 0x8d, /* MWAIT lies between */
 	SVM_EXIT_NPF = 0x400,
 };
 
@@ -66,7 +94,8 @@ struct vmcb {
 	uint64_t exit_info_2;
 	uint64_t exit_int_info;
 	uint64_t nested_enable;
-	uint8_t reserved_98[0xb0 - 0x98];
+	uint8_t reserved_98[0xa8 - 0x98];
+	uint64_t event;
 	uint64_t nested_cr3;
 	uint8_t reserved_b8[0x400 - 0xb8];
 	struct vmcb_segment es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr;
@@ -84,6 +113,7 @@ struct vmcb {
 };
 
 _Static_assert(offsetof(struct vmcb, exit_code) == 0x70, "VMCB layout");
+_Static_assert(offsetof(struct vmcb, event) == 0xa8, "VMCB layout");
 _Static_assert(offsetof(struct vmcb, nested_cr3) == 0xb0, "VMCB layout");
 _Static_assert(offsetof(struct vmcb, efer) == 0x4d0, "VMCB layout");
 _Static_assert(offsetof(struct vmcb, cr4) == 0x548, "VMCB layout");
@@ -97,12 +127,13 @@ _Static_assert(sizeof(struct vmcb) == EPT_PAGE_BYTES, "VMCB layout");
 	 | UINT32_C(1) << 15 /* RDPMC */                                                          \
 	 | UINT32_C(1) << 18 /* CPUID */                                                          \
 	 | UINT32_C(1) << 19 /* RSM */                                                            \
-	 | UINT32_C(1) << 24 /* HLT */                                                            \
 	 | UINT32_C(1) << 26 /* INVLPGA */                                                        \
 	 | UINT32_C(1) << 27 /* ports, by the permission map */                                   \
 	 | UINT32_C(1) << 28 /* MSRs, by the permission map */                                    \
 	 | UINT32_C(1) << 29 /* task switches */                                                  \
 	 | UINT32_C(1) << 31 /* shutdown */)
+/* HLT, where nothing would wake a guest. KVM halts the vCPU of one with interrupts. */
+#define INTERCEPT_HLT (UINT32_C(1) << 24)
 /* VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT; MONITOR, MWAIT (both kinds), XSETBV. */
 #define INTERCEPT_2 (UINT32_C(0x7f) | UINT32_C(0xf) << 10)
 
@@ -111,7 +142,7 @@ static struct vmcb *vmcb_of(const struct gate_vcpu *vcpu)
 	return gate_vcpu_memory(vcpu, PAGE_VMCB);
 }
 
-/* Two bits for each MSR; 0xc000_0000 and up are the map's second quarter. */
+/* Two bits for each MSR; 0xc000_0000 and up are the map's second part. */
 static void free_msr(uint8_t *map, uint32_t msr)
 {
 	uint32_t bit = 2 * (msr & 0x1fff);
@@ -121,17 +152,47 @@ static void free_msr(uint8_t *map, uint32_t msr)
 	map[bit / 8] &= (uint8_t)~(3u << bit % 8);
 }
 
-static bool svm_create(struct gate *gate, struct error *error)
+/* The gate's ports only: all others of a Linux guest are its devices', or absent. */
+static void refuse_gate_ports(uint8_t *map)
+{
+	for (unsigned port = GATE_PORT_EXCEPTION; port <= GATE_PORT_NO_VMX; port++)
+		map[port / 8] |= (uint8_t)(1u << port % 8);
+}
+
+static void write_port_map(const struct gate *gate)
 {
 	uint8_t *ports = gate_memory(gate, IOPM_PAGE);
-	uint8_t *msrs = gate_memory(gate, MSRPM_PAGE);
 
-	(void)error;
+	if (gate->guests == GATE_LINUX) {
+		memset(ports, 0, IOPM_PAGES * EPT_PAGE_BYTES);
+		refuse_gate_ports(ports);
+		return;
+	}
 	memset(ports, 0xff, IOPM_PAGES * EPT_PAGE_BYTES);
 	ports[S2VM_CALL_PORT / 8] &= (uint8_t)~(1u << S2VM_CALL_PORT % 8);
+}
+
+static void write_msr_map(const struct gate *gate)
+{
+	uint8_t *msrs = gate_memory(gate, MSRPM_PAGE);
+
 	memset(msrs, 0xff, MSRPM_PAGES * EPT_PAGE_BYTES);
 	for (unsigned i = 0; i < MACHINE_FREE_MSRS; i++)
 		free_msr(msrs, machine_free_msrs[i]);
+	if (gate->guests != GATE_LINUX)
+		return;
+	free_msr(msrs, MSR_TSC_AUX);
+	for (unsigned i = 0; i < MACHINE_APIC_MSRS; i++)
+		for (uint32_t msr = machine_apic_msrs[i].first; msr <= machine_apic_msrs[i].last;
+		     msr++)
+			free_msr(msrs, msr);
+}
+
+static bool svm_create(struct gate *gate, struct error *error)
+{
+	(void)error;
+	write_port_map(gate);
+	write_msr_map(gate);
 	return true;
 }
 
@@ -149,6 +210,8 @@ static struct vmcb_segment flat(uint16_t selector, uint16_t attributes)
 static void write_control(const struct gate_vcpu *vcpu, struct vmcb *vmcb, struct fpa root)
 {
 	vmcb->intercept_1 = INTERCEPT_1;
+	if (vcpu->gate->guests == GATE_PROGRAMS)
+		vmcb->intercept_1 |= INTERCEPT_HLT;
 	vmcb->intercept_2 = INTERCEPT_2;
 	vmcb->iopm = IOPM_PAGE * EPT_PAGE_BYTES;
 	vmcb->msrpm = MSRPM_PAGE * EPT_PAGE_BYTES;
@@ -157,26 +220,55 @@ static void write_control(const struct gate_vcpu *vcpu, struct vmcb *vmcb, struc
 	vmcb->nested_cr3 = root.v;
 }
 
-/*
- * The guest starts in 64-bit mode with its program's own tables, and without descriptor tables: an
- * exception that it is not prepared for shuts it down.
- */
-static void write_guest(struct vmcb *vmcb, const struct gate_start *start)
+/* What all guests start with: no tables but the GDT, and registers as they are after a reset. */
+static void write_processor(struct vmcb *vmcb)
 {
-	vmcb->cs = flat(8, 0xa9b);
-	vmcb->ss = vmcb->ds = vmcb->es = vmcb->fs = vmcb->gs = flat(16, 0xc93);
 	vmcb->ldtr.attributes = 0x82;
 	vmcb->tr = (struct vmcb_segment){ 24, 0x8b, 0xffff, 0 };
+	vmcb->dr6 = 0xffff0ff0;
+	vmcb->dr7 = 0x400;
+	vmcb->pat = UINT64_C(0x0007040600070406);
+}
+
+/*
+ * A program starts in 64-bit mode with its own tables, and without descriptor tables: an exception that
+ * it is not prepared for shuts it down.
+ */
+static void write_program(struct vmcb *vmcb, const struct gate_start *start)
+{
+	write_processor(vmcb);
+	vmcb->cs = flat(8, 0xa9b);
+	vmcb->ss = vmcb->ds = vmcb->es = vmcb->fs = vmcb->gs = flat(16, 0xc93);
 	vmcb->efer = EFER_SVME | 0xd00;
 	vmcb->cr0 = 0x80010033;
 	vmcb->cr3 = start->machine_root.v;
 	vmcb->cr4 = 0x620;
-	vmcb->dr6 = 0xffff0ff0;
-	vmcb->dr7 = 0x400;
 	vmcb->rflags = 2;
 	vmcb->rip = start->entry.v;
 	vmcb->rsp = start->stack.v;
-	vmcb->pat = UINT64_C(0x0007040600070406);
+}
+
+/* A descriptor's type and flags, as a VMCB has them side by side: APM Vol. 2, "VMCB segments". */
+static struct vmcb_segment segment_of(uint16_t selector, uint64_t descriptor)
+{
+	return flat(selector,
+		    (uint16_t)((descriptor >> 40 & 0xff) | (descriptor >> 52 & 0xf) << 8));
+}
+
+/* As the boot protocol wants it. */
+static void write_linux(struct vmcb *vmcb, const struct linux_start *start)
+{
+	write_processor(vmcb);
+	vmcb->cs = segment_of(start->code_selector, start->code);
+	vmcb->ss = segment_of(start->data_selector, start->data);
+	vmcb->ds = vmcb->es = vmcb->fs = vmcb->gs = vmcb->ss;
+	vmcb->gdtr = (struct vmcb_segment){ .limit = start->gdt_limit, .base = start->gdt.v };
+	vmcb->efer = EFER_SVME | start->efer;
+	vmcb->cr0 = start->cr0;
+	vmcb->cr3 = start->cr3;
+	vmcb->cr4 = start->cr4;
+	vmcb->rflags = start->rflags;
+	vmcb->rip = start->rip;
 }
 
 static bool svm_start(struct gate_vcpu *vcpu, const struct gate_start *start, struct error *error)
@@ -185,7 +277,10 @@ static bool svm_start(struct gate_vcpu *vcpu, const struct gate_start *start, st
 
 	memset(vmcb, 0, sizeof(*vmcb));
 	write_control(vcpu, vmcb, start->root);
-	write_guest(vmcb, start);
+	if (start->linux_start)
+		write_linux(vmcb, start->linux_start);
+	else
+		write_program(vmcb, start);
 	if (!gate_set_sregs(vcpu, vcpu->gate->service_root, SELECTOR_GATE_CODE,
 			    SELECTOR_GATE_DATA, EFER_SVME, 0, error))
 		return false;
@@ -216,11 +311,128 @@ static void serve_cpuid(struct gate_vcpu *vcpu, struct vmcb *vmcb)
 	uint64_t rax = registers->rax;
 
 	registers->rax = vmcb->rax;
-	machine_cpuid(vcpu->gate->host, registers);
+	machine_cpuid(vcpu->gate, registers);
 	vmcb->rax = registers->rax;
 	vmcb->rip += CPUID_BYTES;
 	registers->rax = rax;
 	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
+}
+
+static void inject(struct vmcb *vmcb, unsigned vector, uint64_t more)
+{
+	vmcb->event = vector | EVENT_EXCEPTION << 8 | more | EVENT_VALID;
+}
+
+/*
+ * What was being delivered when the guest came out is delivered when it goes on: an interrupt would be
+ * lost otherwise. Only the instructions INT, INT3 and INTO do it again themselves.
+ */
+static void deliver_again(struct vmcb *vmcb)
+{
+	uint64_t event = vmcb->exit_int_info;
+	bool instruction = EVENT_TYPE(event) == EVENT_SOFTWARE ||
+			   (EVENT_TYPE(event) == EVENT_EXCEPTION &&
+			    (EVENT_VECTOR(event) == VECTOR_BP || EVENT_VECTOR(event) == VECTOR_OF));
+
+	vmcb->event = event & EVENT_VALID && !instruction ? event : 0;
+}
+
+/*
+ * EFER is the guest's but for SVME, without which KVM takes the vCPU for one that runs no guest. LME
+ * cannot change while there is paging.
+ */
+static bool access_efer(struct vmcb *vmcb, struct machine_msr *msr)
+{
+	uint64_t kept = EFER_SVME | (vmcb->efer & EFER_LMA);
+
+	if (!msr->write) {
+		msr->value = vmcb->efer & ~EFER_SVME;
+		return true;
+	}
+	if (msr->value & ~(EFER_FREE | EFER_LMA) ||
+	    (vmcb->cr0 & CR0_PG && (msr->value ^ vmcb->efer) & EFER_LME))
+		return false;
+	vmcb->efer = kept | (msr->value & EFER_FREE);
+	return true;
+}
+
+/* Each byte is a memory type; 2 and 3 are none, nor is what is above 7. */
+static bool access_pat(struct vmcb *vmcb, struct machine_msr *msr)
+{
+	if (!msr->write) {
+		msr->value = vmcb->pat;
+		return true;
+	}
+	for (unsigned shift = 0; shift < 64; shift += 8) {
+		unsigned type = msr->value >> shift & 0xff;
+
+		if (type > 7 || type == 2 || type == 3)
+			return false;
+	}
+	vmcb->pat = msr->value;
+	return true;
+}
+
+static bool access_msr(const struct gate_vcpu *vcpu, struct vmcb *vmcb, struct machine_msr *msr)
+{
+	switch (msr->index) {
+	case MSR_EFER:
+		return access_efer(vmcb, msr);
+	case MSR_PAT:
+		return access_pat(vmcb, msr);
+	default:
+		return machine_msr(vcpu, msr);
+	}
+}
+
+static void serve_msr(struct gate_vcpu *vcpu, struct vmcb *vmcb)
+{
+	struct kvm_regs *registers = &vcpu->run->s.regs.regs;
+	struct machine_msr msr = {
+		.index = (uint32_t)registers->rcx,
+		.write = vmcb->exit_info_1 & 1,
+		.value = registers->rdx << 32 | (vmcb->rax & UINT32_MAX),
+	};
+
+	if (!access_msr(vcpu, vmcb, &msr)) {
+		inject(vmcb, VECTOR_GP, EVENT_ERROR_CODE);
+		return;
+	}
+	vmcb->rip += MSR_BYTES;
+	if (msr.write)
+		return;
+	vmcb->rax = msr.value & UINT32_MAX;
+	registers->rdx = msr.value >> 32;
+	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
+}
+
+/* What a Linux guest's processor does not have, and the exception that its instructions cause. */
+static bool serve_absent(struct vmcb *vmcb)
+{
+	switch (vmcb->exit_code) {
+	case SVM_EXIT_RDPMC:
+		inject(vmcb, VECTOR_GP, EVENT_ERROR_CODE);
+		return true;
+	case SVM_EXIT_RSM:
+	case SVM_EXIT_INVLPGA:
+	case SVM_EXIT_VMRUN ... SVM_EXIT_LAST_SVM:
+	case SVM_EXIT_MONITOR ... SVM_EXIT_XSETBV:
+		inject(vmcb, VECTOR_UD, 0);
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* False: it is something that ends the guest. */
+static bool serve_linux(struct gate_vcpu *vcpu, struct vmcb *vmcb)
+{
+	if (vcpu->gate->guests != GATE_LINUX)
+		return false;
+	if (vmcb->exit_code != SVM_EXIT_MSR)
+		return serve_absent(vmcb);
+	serve_msr(vcpu, vmcb);
+	return true;
 }
 
 /* The consistency checks of VMRUN failed: the VMM's mistake, not the guest's. */
@@ -264,23 +476,31 @@ static void refuse(const struct gate_vcpu *vcpu, const struct vmcb *vmcb, struct
 	}
 }
 
-static void svm_decode(struct gate_vcpu *vcpu, struct gate_exit *exit)
+static void decode_exit(struct gate_vcpu *vcpu, struct vmcb *vmcb, struct gate_exit *exit)
 {
-	struct vmcb *vmcb = vmcb_of(vcpu);
-
-	if (gate_port(vcpu) != GATE_PORT_EXIT) {
-		exit->kind = GATE_EXIT_HOST;
-		snprintf(exit->text, sizeof(exit->text),
-			 "the gate itself took an exception: port %#x, rip %#llx",
-			 gate_port(vcpu), vcpu->run->s.regs.regs.rip);
-	} else if (vmcb->exit_code == SVM_EXIT_NPF) {
+	deliver_again(vmcb);
+	if (vmcb->exit_code == SVM_EXIT_NPF) {
 		decode_fault(vmcb, exit);
 	} else if (vmcb->exit_code == SVM_EXIT_CPUID) {
 		serve_cpuid(vcpu, vmcb);
 		exit->kind = GATE_EXIT_SERVED;
+	} else if (serve_linux(vcpu, vmcb)) {
+		exit->kind = GATE_EXIT_SERVED;
 	} else {
 		refuse(vcpu, vmcb, exit);
 	}
+}
+
+static void svm_decode(struct gate_vcpu *vcpu, struct gate_exit *exit)
+{
+	if (gate_port(vcpu) == GATE_PORT_EXIT) {
+		decode_exit(vcpu, vmcb_of(vcpu), exit);
+		return;
+	}
+	exit->kind = GATE_EXIT_HOST;
+	snprintf(exit->text, sizeof(exit->text),
+		 "the gate itself took an exception: port %#x, rip %#llx", gate_port(vcpu),
+		 vcpu->run->s.regs.regs.rip);
 }
 
 /* VMRUN reads the root anew, and KVM synchronizes and flushes at each. */
@@ -317,6 +537,7 @@ static bool svm_pass(struct gate_vcpu *vcpu, const struct fpa *root, struct erro
 	}
 	if (!gate_interrupt(vcpu, error))
 		return false;
+	deliver_again(vmcb_of(vcpu));
 	vmcb_of(vcpu)->nested_cr3 = root->v;
 	registers = vcpu->run->s.regs.regs;
 	taken = gate_run_chain(vcpu, gate_label(gate_svm_take_nmi), gate_stack(vcpu), error);

@@ -391,7 +391,7 @@ static void serve_cpuid(struct gate_vcpu *vcpu, struct gate_exit *exit)
 	struct error error;
 
 	exit->kind = GATE_EXIT_SERVED;
-	machine_cpuid(vcpu->gate->host, &registers);
+	machine_cpuid(vcpu->gate, &registers);
 	put(&fields, VMCS_GUEST_RIP, report->rip + report->length);
 	if (!write_fields(vcpu, &fields, &error)) {
 		exit->kind = GATE_EXIT_HOST;

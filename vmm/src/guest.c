@@ -13,6 +13,7 @@ const char *guest_status_name(enum guest_status status)
 		[GUEST_FAILED] = "failed",   [GUEST_FAULT] = "fault",
 		[GUEST_TIMEOUT] = "timeout", [GUEST_STOPPED] = "stopped",
 		[GUEST_FILE] = "file",	     [GUEST_HOST_ERROR] = "host-error",
+		[GUEST_RESET] = "reset",
 	};
 
 	return names[status];
@@ -96,6 +97,9 @@ static bool serve(struct guest *guest, const struct gate_exit *exit)
 	switch (exit->kind) {
 	case GATE_EXIT_FAULT:
 		return fault_serve(guest, exit);
+	case GATE_EXIT_PORT:
+	case GATE_EXIT_MEMORY:
+		return access_serve(guest, exit);
 	case GATE_EXIT_CALL:
 		return call_serve(guest);
 	case GATE_EXIT_EXCEPTION:
@@ -111,6 +115,20 @@ static bool serve(struct guest *guest, const struct gate_exit *exit)
 	return guest_end(guest, GUEST_FAULT, "%s", exit->text);
 }
 
+/*
+ * An instruction that the vCPU is in the middle of comes to its end before the vCPU passes its gate; one
+ * that accesses several devices goes on for at most 1024 accesses, then KVM lets it go.
+ */
+static bool finish_accesses(struct guest *guest)
+{
+	struct gate_exit exit;
+
+	while (gate_finish_access(&guest->seat->vcpu, &exit))
+		if (!access_serve(guest, &exit))
+			return false;
+	return true;
+}
+
 /* Does what others want of the vCPU, until nobody does and it counts as in its guest. */
 static bool enter(struct guest *guest)
 {
@@ -118,6 +136,8 @@ static bool enter(struct guest *guest)
 	struct error error;
 
 	while (order.what == SEAT_PASS) {
+		if (!finish_accesses(guest))
+			return false;
 		if (!gate_pass(&guest->seat->vcpu, &order.root, &error))
 			return guest_end(guest, GUEST_HOST_ERROR, "%s", error.text);
 		order = seat_enter(guest->seat);

@@ -117,6 +117,22 @@ void host_close(struct host *host)
 	*host = (struct host){ .fd = -1 };
 }
 
+unsigned host_tsc_khz(void)
+{
+	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	int vm = fd < 0 ? -1 : ioctl(fd, KVM_CREATE_VM, 0);
+	int vcpu = vm < 0 ? -1 : ioctl(vm, KVM_CREATE_VCPU, 0);
+	int khz = vcpu < 0 ? -1 : ioctl(vcpu, KVM_GET_TSC_KHZ, 0);
+
+	if (vcpu >= 0)
+		close(vcpu);
+	if (vm >= 0)
+		close(vm);
+	if (fd >= 0)
+		close(fd);
+	return khz < 0 ? 0 : (unsigned)khz;
+}
+
 /* The first character of a module's parameter, or 0 if there is no such module. */
 static char parameter(const char *module, const char *name)
 {

@@ -28,6 +28,9 @@ struct host {
 bool host_open(struct host *host, struct error *error);
 void host_close(struct host *host);
 
+/* The rate of a vCPU's TSC, or 0 where KVM does not tell. */
+unsigned host_tsc_khz(void);
+
 /* Why this host offers no nested virtualization of a kind ("svm", "vmx"): one line. */
 void host_nested_reason(const char *kind, char *text, size_t bytes);
 

@@ -7,10 +7,13 @@
 
 #include "gate_internal.h"
 
-/* A leaf that guests may read, and the bits of it that they may see. */
+/* A leaf that guests may read, and the bits of it that they may see. Behind a list is leaf ALL. */
 struct cpuid_rule {
 	uint32_t leaf;
 	uint32_t eax, ebx, ecx, edx;
+	struct cpuid_bits {
+		uint32_t eax, ebx, ecx, edx;
+	} set; /* bits that they see whatever KVM says */
 };
 
 #define ALL UINT32_MAX
@@ -20,28 +23,56 @@ struct cpuid_rule {
  * MONITOR, which reach beyond the guest, XSAVE and what needs it, performance counters, and all that
  * names this very CPU among others.
  */
-static const struct cpuid_rule rules[] = {
-	{ 0x00000000, ALL, ALL, ALL, ALL },
-	{ 0x00000001, ALL, 0x0000ff00, 0x42982203, 0x078bf9ff & ~0x1000u },
-	{ 0x00000007, 0, 0x20140708, 0, 0 },
-	{ 0x80000000, ALL, ALL, ALL, ALL },
-	{ 0x80000001, ALL, 0, 0x00000121, 0x2c100800 },
-	{ 0x80000008, 0x0000ffff, 0, 0, 0 },
+static const struct cpuid_rule program_rules[] = {
+	{ 0x00000000, ALL, ALL, ALL, ALL, { 0 } },
+	{ 0x00000001, ALL, 0x0000ff00, 0x42982203, 0x078bf9ff & ~0x1000u, { 0 } },
+	{ 0x00000007, 0, 0x20140708, 0, 0, { 0 } },
+	{ 0x80000000, ALL, ALL, ALL, ALL, { 0 } },
+	{ 0x80000001, ALL, 0, 0x00000121, 0x2c100800, { 0 } },
+	{ 0x80000008, 0x0000ffff, 0, 0, 0, { 0 } },
+	{ ALL, 0, 0, 0, 0, { 0 } },
 };
 
-static const struct cpuid_rule *find_rule(uint32_t leaf)
+/*
+ * Linux guests see more. KVM emulates x2APIC and the deadline timer whatever the processor has. That they
+ * run under a hypervisor named KVM makes Linux stay in x2APIC mode without remapping of interrupts; this
+ * one has no features, so that nothing of it is used. The TSC goes on at one rate in all states. Machine
+ * checks and memory types (MTRR) stay hidden: there are none.
+ */
+static const struct cpuid_rule linux_rules[] = {
+	{ 0x00000000, ALL, ALL, ALL, ALL, { 0 } },
+	{ 0x00000001, ALL, 0x0000ff00, 0x42d82203, 0x078bab7f, { 0, 0, 0x81200000, 0x200 } },
+	{ 0x00000007, 0, 0x2014078b, 0, 0, { 0 } },
+	{ 0x40000000, 0, 0, 0, 0, { 0x40000001, 0x4b4d564b, 0x564b4d56, 0x4d } },
+	{ 0x80000000, ALL, ALL, ALL, ALL, { 0 } },
+	{ 0x80000001, ALL, 0, 0x00000121, 0x2c100800, { 0 } },
+	{ 0x80000002, ALL, ALL, ALL, ALL, { 0 } },
+	{ 0x80000003, ALL, ALL, ALL, ALL, { 0 } },
+	{ 0x80000004, ALL, ALL, ALL, ALL, { 0 } },
+	{ 0x80000007, 0, 0, 0, 0, { 0, 0, 0, 0x100 } },
+	{ 0x80000008, 0x0000ffff, 0, 0, 0, { 0 } },
+	{ ALL, 0, 0, 0, 0, { 0 } },
+};
+
+/* The rule for the leaf; for one that is not on the list that at its end. */
+static const struct cpuid_rule *find_rule(const struct gate *gate, uint32_t leaf)
 {
-	for (unsigned i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
-		if (rules[i].leaf == leaf)
-			return &rules[i];
-	return NULL;
+	static const struct cpuid_rule *const lists[] = {
+		[GATE_PROGRAMS] = program_rules,
+		[GATE_LINUX] = linux_rules,
+	};
+	const struct cpuid_rule *rule = lists[gate->guests];
+
+	while (rule->leaf != ALL && rule->leaf != leaf)
+		rule++;
+	return rule;
 }
 
-static const struct kvm_cpuid_entry2 *find_leaf(const struct host *host, uint32_t leaf,
+static struct kvm_cpuid_entry2 *find_leaf(const struct host *host, uint32_t leaf,
 						uint32_t index)
 {
 	for (unsigned at = 0; at < host->cpuid->nent; at++) {
-		const struct kvm_cpuid_entry2 *entry = &host->cpuid->entries[at];
+		struct kvm_cpuid_entry2 *entry = &host->cpuid->entries[at];
 		bool indexed = entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
 
 		if (entry->function == leaf && (!indexed || entry->index == index))
@@ -50,17 +81,28 @@ static const struct kvm_cpuid_entry2 *find_leaf(const struct host *host, uint32_
 	return NULL;
 }
 
-void machine_cpuid(const struct host *host, struct kvm_regs *registers)
+void machine_offer_timer(struct host *host)
+{
+	struct kvm_cpuid_entry2 *leaf = find_leaf(host, 1, 0);
+
+	if (leaf)
+		leaf->ecx |= UINT32_C(1) << 24;
+}
+
+void machine_cpuid(const struct gate *gate, struct kvm_regs *registers)
 {
 	uint32_t leaf = (uint32_t)registers->rax;
 	uint32_t index = (uint32_t)registers->rcx;
-	const struct cpuid_rule *rule = find_rule(leaf);
-	const struct kvm_cpuid_entry2 *entry = rule ? find_leaf(host, leaf, index) : NULL;
+	static const struct kvm_cpuid_entry2 nothing;
+	const struct cpuid_rule *rule = find_rule(gate, leaf);
+	const struct kvm_cpuid_entry2 *entry = find_leaf(gate->host, leaf, index);
 
-	registers->rax = entry ? entry->eax & rule->eax : 0;
-	registers->rbx = entry ? entry->ebx & rule->ebx : 0;
-	registers->rcx = entry ? entry->ecx & rule->ecx : 0;
-	registers->rdx = entry ? entry->edx & rule->edx : 0;
+	if (!entry)
+		entry = &nothing;
+	registers->rax = (entry->eax & rule->eax) | rule->set.eax;
+	registers->rbx = (entry->ebx & rule->ebx) | rule->set.ebx;
+	registers->rcx = (entry->ecx & rule->ecx) | rule->set.ecx;
+	registers->rdx = (entry->edx & rule->edx) | rule->set.edx;
 }
 
 /* SYSENTER_CS, _ESP, _EIP; STAR, LSTAR, CSTAR, SFMASK; FS, GS and kernel GS base. */

@@ -12,6 +12,16 @@
 
 #define GIB (UINT64_C(1) << 30)
 
+static bool check_addresses(const struct memory *memory, struct fpa at, uint64_t bytes,
+			    struct error *error)
+{
+	if (at.v + bytes <= UINT64_C(1) << memory->physical_bits)
+		return true;
+	return error_set(error, EXIT_HOST,
+			 "the fleet needs %llu GiB of physical addresses, this KVM offers %u bits: use fewer guests or less memory",
+			 (unsigned long long)((at.v + bytes) / GIB), memory->physical_bits);
+}
+
 static bool add_slot(struct memory *memory, struct fpa at, uint64_t bytes, void *mapping,
 		     bool writable, struct error *error)
 {
@@ -23,11 +33,8 @@ static bool add_slot(struct memory *memory, struct fpa at, uint64_t bytes, void 
 		.userspace_addr = (uintptr_t)mapping,
 	};
 
-	if (at.v + bytes > UINT64_C(1) << memory->physical_bits)
-		return error_set(error, EXIT_HOST,
-				 "the fleet needs %llu GiB of physical addresses, this KVM offers %u bits: use fewer guests or less memory",
-				 (unsigned long long)((at.v + bytes) / GIB),
-				 memory->physical_bits);
+	if (!check_addresses(memory, at, bytes, error))
+		return false;
 	if (ioctl(memory->vm, KVM_SET_USER_MEMORY_REGION, &region) < 0)
 		return error_set(error, EXIT_FAILED, "KVM refused a memory slot of %llu bytes: %s",
 				 (unsigned long long)bytes, strerror(errno));
@@ -108,6 +115,18 @@ bool memory_add_spare(struct memory *memory, uint64_t pages, struct error *error
 	if (!area_create(memory, &memory->spare, "s2vm spare pages", window, pages, false, error))
 		return false;
 	memory->next_window = align_up(window.v + memory->spare.bytes, GIB);
+	return true;
+}
+
+bool memory_add_hole(struct memory *memory, uint64_t pages, struct fpa *window,
+		     struct error *error)
+{
+	*window = memory->next_window;
+	if (!check_addresses(memory, *window, pages * EPT_PAGE_BYTES, error))
+		return false;
+	memory->hole = *window;
+	memory->hole_bytes = pages * EPT_PAGE_BYTES;
+	memory->next_window = align_up(window->v + memory->hole_bytes, GIB);
 	return true;
 }
 
@@ -194,6 +213,9 @@ bool memory_drop(const struct memory *memory, struct fpa at, uint64_t bytes)
 		if (offset < memory->files[i]->pages * EPT_PAGE_BYTES)
 			return drop_file(memory->files[i], offset, bytes);
 	}
+	/* Where there is no memory, a translation leads here and nowhere else. */
+	if (at.v - memory->hole.v < memory->hole_bytes)
+		return true;
 	return madvise(memory_at(memory, at), bytes, MADV_DONTNEED) == 0;
 }
 

@@ -39,6 +39,8 @@ struct memory {
 	struct memory_area tables;
 	struct memory_area pages;
 	struct memory_area spare; /* where pages of files can be moved to; often none */
+	struct fpa hole;      /* a window without memory, */
+	uint64_t hole_bytes;  /* of that size, 0 for none */
 	struct fpa next_window;
 	const struct memfile *files[MEMORY_FILES];
 	struct fpa windows[MEMORY_FILES];
@@ -53,6 +55,13 @@ void memory_destroy(struct memory *memory);
 
 /* Gives @file a window, read-only in KVM unless the file is writable. It must outlive the memory. */
 bool memory_add_file(struct memory *memory, const struct memfile *file, struct fpa *window,
+		     struct error *error);
+
+/*
+ * Reserves a window of @pages without memory. KVM hands over each access of a guest's there, with the
+ * fleet-physical address.
+ */
+bool memory_add_hole(struct memory *memory, uint64_t pages, struct fpa *window,
 		     struct error *error);
 
 /* Makes @pages spare pages, which KVM lets guests only read. */

@@ -133,12 +133,11 @@ static unsigned count_status(const struct fleet *fleet, enum guest_status status
 /* Regions too small to hold a table's span wherever they lie: the index has none of theirs (T9). */
 static unsigned small_regions(const struct fleet *fleet)
 {
-	const struct program *program = fleet->config.program;
 	uint64_t span = ept_table_span(1);
-	unsigned count = fleet->config.file->pages * EPT_PAGE_BYTES < span;
+	unsigned count = 0;
 
-	for (unsigned i = 0; i < program->region_count; i++)
-		count += program->regions[i].bytes < span;
+	for (unsigned i = 0; i < fleet->region_count; i++)
+		count += fleet->regions[i].bytes < span;
 	return count;
 }
 
@@ -162,7 +161,7 @@ static void print_sharing(const struct fleet *fleet)
 	}
 	printf("share events %llu; %u of %u regions are below 2 MiB and not shared through the index\n",
 	       (unsigned long long)share_events(fleet), small_regions(fleet),
-	       fleet->config.program->region_count + 1);
+	       fleet->region_count);
 }
 
 static void print_summary(const struct fleet *fleet, uint64_t elapsed_ns)
@@ -286,7 +285,7 @@ static void add_sharing(json_t *report, const struct fleet *fleet)
 	json_object_set_new(report, "tables_needed", integer(fleet->tables_needed));
 	json_object_set_new(report, "share_threshold", integer(fleet->config.share_threshold));
 	json_object_set_new(report, "not_shared", small ? json_string("threshold") : json_null());
-	json_object_set_new(report, "regions", integer(fleet->config.program->region_count + 1));
+	json_object_set_new(report, "regions", integer(fleet->region_count));
 	json_object_set_new(report, "regions_not_shared", integer(small_regions(fleet)));
 }
 

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+/* Between a Linux guest's vCPU and its devices. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "board.h"
+#include "console.h"
+#include "fleet.h"
+#include "platform.h"
+
+/* The guest's own address for one in the window without memory. */
+static uint64_t address_of(const struct fleet *fleet, uint64_t fleet_physical)
+{
+	return fleet_physical - fleet->memory.hole.v + PLATFORM_RAM_HOLE;
+}
+
+/* What the guest asked for, to its end. */
+static bool obey(struct guest *guest)
+{
+	switch (board_power(guest->board)) {
+	case BOARD_OFF:
+		guest->status = GUEST_OK;
+		return false;
+	case BOARD_RESET:
+		return guest_end(guest, GUEST_RESET, "it resets");
+	default:
+		return true;
+	}
+}
+
+/* KVM emulates an access of any size up to 8; those that a device knows have a power of two. */
+static void access_once(struct guest *guest, enum board_bus bus, uint64_t at,
+			const struct gate_access *device, unsigned char *data)
+{
+	struct device_access access = {
+		.offset = at,
+		.bytes = device->bytes,
+		.write = device->write,
+	};
+
+	if (device->bytes & (device->bytes - 1)) {
+		if (!device->write)
+			memset(data, 0xff, device->bytes);
+		return;
+	}
+	if (device->write)
+		memcpy(&access.value, data, device->bytes);
+	board_access(guest->board, bus, &access);
+	if (!device->write)
+		memcpy(data, &access.value, device->bytes);
+}
+
+bool access_serve(struct guest *guest, const struct gate_exit *exit)
+{
+	const struct gate_access *device = &exit->device;
+	enum board_bus bus = exit->kind == GATE_EXIT_PORT ? BOARD_PORTS : BOARD_MEMORY;
+	uint64_t at = bus == BOARD_PORTS ? device->at : address_of(guest->fleet, device->at);
+	unsigned char *data = device->data;
+
+	for (unsigned i = 0; i < device->count; i++)
+		access_once(guest, bus, at, device, data + i * device->bytes);
+	return obey(guest);
+}
+
+static void interrupt(void *context, uint8_t vector)
+{
+	struct guest *guest = context;
+
+	gate_signal(&guest->seat->vcpu, vector);
+}
+
+bool access_create_board(struct guest *guest, struct error *error)
+{
+	if (fleet_guests(&guest->fleet->config) != GATE_LINUX)
+		return true;
+	guest->board = calloc(1, sizeof(*guest->board));
+	if (!guest->board)
+		return error_set(error, EXIT_FAILED, "out of memory");
+	board_init(guest->board, (struct board_cpu){ interrupt, guest },
+		   (struct serial_output){ console_put, NULL });
+	return true;
+}
+
+void access_destroy_board(struct guest *guest)
+{
+	if (!guest->board)
+		return;
+	board_destroy(guest->board);
+	free(guest->board);
+	guest->board = NULL;
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT
+/*
+ * MSRs of Linux guests that are not simply those of the vCPU, because their state is the VMM's, or
+ * because they would reach beyond the guest. References: AMD APM Vol. 2, Appendix A; Intel SDM
+ * Vol. 3A, "x2APIC register address space", and Vol. 4.
+ */
+#include <sys/ioctl.h>
+
+#include "gate_internal.h"
+
+#define MSR_APIC_ID  0x802u
+#define MSR_APIC_LDR 0x80du
+#define MSR_APIC_ICR 0x830u
+
+/* What there is to know of those that always read the same. */
+enum msr_write {
+	MSR_READ_ONLY, /* as on a processor */
+	MSR_SAME,      /* may be written what it is */
+	MSR_IGNORED,   /* may be written, and stays */
+};
+
+static const struct msr_constant {
+	uint32_t index;
+	enum msr_write write;
+	uint64_t value;
+} constants[] = {
+	{ MACHINE_MSR_APIC_BASE, MSR_SAME, MACHINE_APIC_BASE },
+	{ 0x0000003b, MSR_SAME, 0 },	/* TSC_ADJUST */
+	{ 0x0000008b, MSR_IGNORED, 0 }, /* microcode's version */
+	{ MSR_APIC_ID, MSR_READ_ONLY, 0 },
+	{ MSR_APIC_LDR, MSR_READ_ONLY, 1 },
+	{ 0xc0010010, MSR_IGNORED, 0 }, /* SYSCFG */
+	{ 0xc0010015, MSR_IGNORED, 0 }, /* HWCR */
+	{ 0xc0010055, MSR_IGNORED, 0 }, /* interrupts for power states */
+	{ 0xc0010114, MSR_IGNORED, 0 }, /* VM_CR */
+	{ 0xc0011029, MSR_IGNORED, 0 }, /* DE_CFG */
+};
+
+/*
+ * TSC deadline; of the local APIC: version, TPR, PPR and EOI, SVR to ESR (with ISR, TMR and IRR),
+ * LVT of CMCI, the other LVTs to the timer's count, its divisor, and interrupts to itself. Not ID,
+ * LDR and ICR, which have to do with other CPUs.
+ */
+const struct machine_msr_range machine_apic_msrs[MACHINE_APIC_MSRS] = {
+	{ 0x6e0, 0x6e0 }, { 0x803, 0x803 }, { 0x808, 0x808 }, { 0x80a, 0x80b },
+	{ 0x80f, 0x828 }, { 0x82f, 0x82f }, { 0x832, 0x839 }, { 0x83e, 0x83f },
+};
+
+static const struct msr_constant *find_constant(uint32_t index)
+{
+	for (unsigned i = 0; i < sizeof(constants) / sizeof(constants[0]); i++)
+		if (constants[i].index == index)
+			return &constants[i];
+	return NULL;
+}
+
+static bool constant(const struct msr_constant *constant, struct machine_msr *msr)
+{
+	if (!msr->write)
+		msr->value = constant->value;
+	else if (constant->write == MSR_SAME)
+		return msr->value == constant->value;
+	return !msr->write || constant->write == MSR_IGNORED;
+}
+
+bool gate_signal(const struct gate_vcpu *vcpu, unsigned vector)
+{
+	/* A message to one local APIC by its number, KVM_X2APIC_API_USE_32BIT_IDS. */
+	struct kvm_msi message = {
+		.address_lo = 0xfee00000 | (vcpu->index & 0xff) << 12,
+		.address_hi = vcpu->index & ~0xffu,
+		.data = vector,
+	};
+
+	return ioctl(vcpu->gate->memory->vm, KVM_SIGNAL_MSI, &message) >= 0;
+}
+
+/* The interrupt command register's fields. */
+#define ICR_MODE(icr)	   ((icr) >> 8 & 7)
+#define ICR_LOGICAL(icr)   ((icr) >> 11 & 1)
+#define ICR_SHORTHAND(icr) ((icr) >> 18 & 3)
+#define ICR_TO(icr)	   ((uint32_t)((icr) >> 32))
+
+enum { TO_FIELD, TO_SELF, TO_ALL, TO_OTHERS };
+
+/* Whether the only CPU, of number 0, is meant. */
+static bool means_first(uint64_t icr)
+{
+	switch (ICR_SHORTHAND(icr)) {
+	case TO_SELF:
+	case TO_ALL:
+		return true;
+	case TO_FIELD:
+		break;
+	default:
+		return false;
+	}
+	if (ICR_TO(icr) == UINT32_MAX)
+		return true;
+	return ICR_LOGICAL(icr) ? ICR_TO(icr) >> 16 == 0 && ICR_TO(icr) & 1 : ICR_TO(icr) == 0;
+}
+
+/* Only interrupts with a vector: there is no other CPU to be started. */
+static bool command(const struct gate_vcpu *vcpu, struct machine_msr *msr)
+{
+	if (msr->write && means_first(msr->value) && ICR_MODE(msr->value) <= 1)
+		gate_signal(vcpu, msr->value & 0xff);
+	else if (!msr->write)
+		msr->value = 0;
+	return true;
+}
+
+bool machine_msr(const struct gate_vcpu *vcpu, struct machine_msr *msr)
+{
+	const struct msr_constant *found = find_constant(msr->index);
+
+	if (found)
+		return constant(found, msr);
+	return msr->index == MSR_APIC_ICR && command(vcpu, msr);
+}
