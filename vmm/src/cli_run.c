@@ -23,6 +23,7 @@ struct run_options {
 	const char *memory_file;
 	const char *program;
 	struct linux_request computer; /* kernel NULL: guests run the program */
+	bool reboot;
 	uint64_t size;
 	uint64_t argument;
 	uint64_t timeout; /* seconds, 0 for none */
@@ -73,6 +74,7 @@ enum option_key {
 	KEY_INITRD,
 	KEY_CMDLINE,
 	KEY_MEMORY,
+	KEY_NO_REBOOT,
 };
 
 static const struct argp_option option_table[] = {
@@ -85,6 +87,7 @@ static const struct argp_option option_table[] = {
 	{ "initrd", KEY_INITRD, "FILE", 0, "Its initial RAM disk (none)", 0 },
 	{ "cmdline", KEY_CMDLINE, "TEXT", 0, "Its command line (empty)", 0 },
 	{ "memory", KEY_MEMORY, "SIZE", 0, "Its memory (256M)", 0 },
+	{ "no-reboot", KEY_NO_REBOOT, NULL, 0, "End where it resets, instead of starting it anew", 0 },
 	{ "size", KEY_SIZE, "SIZE", 0, "How much of the file guests see (all of it)", 0 },
 	{ "mode", KEY_MODE, "private|shared", 0,
 	  "Whether a guest's writes are its own, or go to the file (private)", 0 },
@@ -205,6 +208,9 @@ static error_t parse(int key, char *text, struct argp_state *state)
 	case KEY_KERNEL:
 		options->computer.kernel = text;
 		break;
+	case KEY_NO_REBOOT:
+		options->reboot = false;
+		break;
 	case KEY_INITRD:
 		options->computer.initrd = text;
 		break;
@@ -278,11 +284,15 @@ static void catch_interrupts(void)
 	sigaction(SIGTERM, &action, NULL);
 }
 
+static uint64_t deadline_of(const struct run_options *options)
+{
+	return now_ns() + (options->timeout ? options->timeout * 1000000000u : UINT64_MAX / 2);
+}
+
 /* Launches all guests and waits for them. */
 static bool run_all(struct fleet *fleet, const struct run_options *options, struct error *error)
 {
-	uint64_t limit = options->timeout ? options->timeout * 1000000000u : UINT64_MAX / 2;
-	uint64_t deadline = now_ns() + limit;
+	uint64_t deadline = deadline_of(options);
 	struct progress progress;
 	struct guest *guest;
 	bool launched = true;
@@ -490,17 +500,16 @@ static void take_escape(void *context)
 }
 
 /* Runs the guest, and looks why it ended. */
-static bool run_computer(struct fleet *fleet, const struct run_options *options,
-			 enum guest_status *how, struct error *error)
+static bool run_computer(struct fleet *fleet, uint64_t deadline, enum guest_status *how,
+			 struct error *error)
 {
-	uint64_t limit = options->timeout ? options->timeout * 1000000000u : UINT64_MAX / 2;
 	struct console *console;
 	struct guest *guest;
 
 	if (!fleet_launch(fleet, 0, &guest, error))
 		return false;
 	console = console_open((struct console_input){ take_input, guest->board, take_escape });
-	if (!fleet_wait(fleet, now_ns() + limit, &interrupted))
+	if (!fleet_wait(fleet, deadline, &interrupted))
 		fleet_stop(fleet, interrupted ? GUEST_STOPPED : GUEST_TIMEOUT);
 	console_close(console);
 	*how = guest->status;
@@ -509,7 +518,7 @@ static bool run_computer(struct fleet *fleet, const struct run_options *options,
 
 /* One life of the guest, from its start to where it is off or wants to start anew. */
 static int run_life(const struct run_options *options, const struct linux_guest *computer,
-		    enum guest_status *how)
+		    uint64_t deadline, enum guest_status *how)
 {
 	struct fleet_config config = config_of(options, &computer->memory, NULL);
 	struct fleet *fleet;
@@ -521,7 +530,7 @@ static int run_life(const struct run_options *options, const struct linux_guest 
 	config.sharing = false; /* with one guest there is nobody to share with */
 	if (!fleet_create(&fleet, &config, &error))
 		return error_print(&error);
-	if (!run_computer(fleet, options, how, &error))
+	if (!run_computer(fleet, deadline, how, &error))
 		status = error_print(&error);
 	else if (*how == GUEST_RESET)
 		status = EXIT_DONE;
@@ -536,6 +545,7 @@ static int run_life(const struct run_options *options, const struct linux_guest 
 /* A reset is a new start with memory as it was, in a new fleet. */
 static int run_linux(const struct run_options *options)
 {
+	uint64_t deadline = deadline_of(options);
 	enum guest_status how;
 	struct linux_guest computer;
 	struct error error;
@@ -546,9 +556,9 @@ static int run_linux(const struct run_options *options)
 		how = GUEST_STOPPED;
 		if (!linux_guest_open(&computer, &options->computer, &error))
 			return error_print(&error);
-		status = run_life(options, &computer, &how);
+		status = run_life(options, &computer, deadline, &how);
 		linux_guest_close(&computer);
-	} while (how == GUEST_RESET && !interrupted);
+	} while (how == GUEST_RESET && options->reboot && !interrupted);
 	return status;
 }
 
@@ -567,6 +577,7 @@ int cli_run(int argc, char **argv)
 		.sharing = true,
 		.share_levels = EPT_SHARE_ALL,
 		.report.headers = true,
+		.reboot = true,
 		.computer.memory = LINUX_MEMORY_DEFAULT,
 	};
 	struct error error;
