@@ -62,6 +62,23 @@ bool access_serve(struct guest *guest, const struct gate_exit *exit)
 	return obey(guest);
 }
 
+void access_work(struct guest *guest)
+{
+	if (guest->board)
+		while (board_work(guest->board) && !seat_stops(guest->seat))
+			;
+}
+
+static bool read_memory(void *context, struct gpa from, void *to, size_t bytes)
+{
+	return guest_read(context, from, to, bytes);
+}
+
+static bool write_memory(void *context, struct gpa to, const void *from, size_t bytes)
+{
+	return guest_write(context, to, from, bytes);
+}
+
 static void interrupt(void *context, uint8_t vector)
 {
 	struct guest *guest = context;
@@ -76,8 +93,13 @@ bool access_create_board(struct guest *guest, struct error *error)
 	guest->board = calloc(1, sizeof(*guest->board));
 	if (!guest->board)
 		return error_set(error, EXIT_FAILED, "out of memory");
-	board_init(guest->board, (struct board_cpu){ interrupt, guest },
-		   (struct serial_output){ console_put, NULL });
+	board_init(guest->board, &(struct board_parts){
+					 .cpu = { interrupt, guest },
+					 .memory = { read_memory, write_memory, guest },
+					 .output = { console_put, NULL },
+					 .disks = guest->fleet->config.disks,
+					 .disk_count = guest->fleet->config.disk_count,
+				 });
 	return true;
 }
 

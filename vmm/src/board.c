@@ -3,6 +3,8 @@
 
 #include <linux/virtio_mmio.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "platform.h"
 
@@ -54,13 +56,12 @@ static const struct device_type keyboard_type = {
 	.access = keyboard_access,
 };
 
-/* Slots of virtio-mmio without a device (virtio 1.2, 4.2.2). */
-static void slot_access(void *device, struct device_access *access)
+/* A slot without a device (virtio 1.2, 4.2.2). */
+static void absent_access(struct device_access *access)
 {
-	(void)device;
 	if (access->write)
 		return;
-	switch (access->offset % PLATFORM_VIRTIO_BYTES) {
+	switch (access->offset) {
 	case VIRTIO_MMIO_MAGIC_VALUE:
 		access->value = 0x74726976;
 		break;
@@ -71,6 +72,18 @@ static void slot_access(void *device, struct device_access *access)
 		access->value = 0;
 		break;
 	}
+}
+
+static void slot_access(void *device, struct device_access *access)
+{
+	struct board *board = device;
+	struct virtio_mmio *virtio = board->slots[access->offset / PLATFORM_VIRTIO_BYTES].virtio;
+
+	access->offset %= PLATFORM_VIRTIO_BYTES;
+	if (virtio)
+		virtio_mmio_type.access(virtio, access);
+	else
+		absent_access(access);
 }
 
 static const struct device_type slot_type = {
@@ -121,9 +134,23 @@ void board_access(struct board *board, enum board_bus bus, struct device_access 
 	}
 	access->offset -= window->base;
 	pthread_mutex_lock(&board->lock);
+	board->busy = true;
 	window->type->access((char *)board + window->device, access);
 	pthread_mutex_unlock(&board->lock);
 	access->value &= bits_of(access->bytes);
+}
+
+bool board_work(struct board *board)
+{
+	bool more = false;
+
+	pthread_mutex_lock(&board->lock);
+	for (unsigned i = 0; i < PLATFORM_VIRTIO_SLOTS && board->busy; i++)
+		if (board->slots[i].virtio)
+			more |= virtio_mmio_type.work(board->slots[i].virtio);
+	board->busy = more;
+	pthread_mutex_unlock(&board->lock);
+	return more;
 }
 
 /* ---- wires ---- */
@@ -146,12 +173,43 @@ static void serial_line(void *context, bool raised)
 		ioapic_edge(&board->ioapic, PLATFORM_SERIAL_GSI);
 }
 
-void board_init(struct board *board, struct board_cpu cpu, struct serial_output output)
+static void slot_line(void *context, bool raised)
 {
-	*board = (struct board){ .cpu = cpu };
+	struct board_slot *slot = context;
+
+	if (raised)
+		ioapic_edge(&slot->board->ioapic, PLATFORM_VIRTIO_GSI + slot->number);
+}
+
+/* Puts a device into a slot, and returns its interrupt line. */
+static struct device_line plug(struct board *board, unsigned number, struct virtio_mmio *virtio)
+{
+	struct board_slot *slot = &board->slots[number];
+
+	*slot = (struct board_slot){ board, number, virtio };
+	return (struct device_line){ slot_line, slot };
+}
+
+static void plug_disk(struct board *board, unsigned number, struct disk *disk,
+		      struct device_memory memory)
+{
+	struct virtio_blk *blk = &board->blks[number];
+	char id[VIRTIO_BLK_ID_BYTES];
+
+	snprintf(id, sizeof(id), "disk%u", number);
+	virtio_blk_init(blk, disk, id, memory, plug(board, number + 1, &blk->virtio));
+}
+
+void board_init(struct board *board, const struct board_parts *parts)
+{
+	memset(board, 0, sizeof(*board));
+	board->cpu = parts->cpu;
 	pthread_mutex_init(&board->lock, NULL);
 	ioapic_init(&board->ioapic, (struct ioapic_output){ send, board });
-	serial_init(&board->serial, output, (struct device_line){ serial_line, board });
+	serial_init(&board->serial, parts->output, (struct device_line){ serial_line, board });
+	virtio_rng_init(&board->rng, parts->memory, plug(board, 0, &board->rng.virtio));
+	for (unsigned i = 0; i < parts->disk_count; i++)
+		plug_disk(board, i, &parts->disks[i], parts->memory);
 }
 
 void board_destroy(struct board *board)

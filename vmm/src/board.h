@@ -11,6 +11,8 @@
 #include "ioapic.h"
 #include "rtc.h"
 #include "serial.h"
+#include "virtio_blk.h"
+#include "virtio_rng.h"
 
 enum board_bus {
 	BOARD_PORTS,
@@ -30,6 +32,25 @@ struct board_cpu {
 	void *context;
 };
 
+/* A slot for a virtio device, whose interrupt is its own. */
+struct board_slot {
+	struct board *board;
+	unsigned number;
+	struct virtio_mmio *virtio; /* NULL: none is there */
+};
+
+/* The first slot has random numbers, the others have disks. */
+#define BOARD_DISKS (PLATFORM_VIRTIO_SLOTS - 1)
+
+/* What is not on every board. */
+struct board_parts {
+	struct board_cpu cpu;
+	struct device_memory memory;
+	struct serial_output output;
+	struct disk *disks;
+	unsigned disk_count; /* at most BOARD_DISKS */
+};
+
 struct board {
 	pthread_mutex_t lock;
 	struct board_cpu cpu;
@@ -37,9 +58,13 @@ struct board {
 	struct ioapic ioapic;
 	struct rtc rtc;
 	enum board_power power;
+	struct board_slot slots[PLATFORM_VIRTIO_SLOTS];
+	struct virtio_rng rng;
+	struct virtio_blk blks[BOARD_DISKS];
+	bool busy; /* some device may have work */
 };
 
-void board_init(struct board *board, struct board_cpu cpu, struct serial_output output);
+void board_init(struct board *board, const struct board_parts *parts);
 void board_destroy(struct board *board);
 
 /*
@@ -47,6 +72,12 @@ void board_destroy(struct board *board);
  * are read and nothing is written.
  */
 void board_access(struct board *board, enum board_bus bus, struct device_access *access);
+
+/*
+ * Does a bounded part of what accesses have left to do, and tells whether there is more. For the thread
+ * of the guest's seat.
+ */
+bool board_work(struct board *board);
 
 /* What the guest has asked for by now. */
 enum board_power board_power(struct board *board);

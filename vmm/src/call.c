@@ -39,62 +39,12 @@ static uint64_t call_mark(struct guest *guest, uint64_t number)
 	return 0;
 }
 
-/* Makes one page readable, as a read of the guest's own would. */
-static bool fill_in(struct guest *guest, struct gpa gpa)
-{
-	struct error error;
-
-	return ept_space_fault(guest->space, gpa, EPT_READ, &guest->seat->change) == EPT_OK &&
-	       fleet_commit(guest->fleet, NULL, &guest->seat->change, &error);
-}
-
-/*
- * Copies guest memory through the guest's own tables, so it gets what the guest would read. With the
- * fleet's memory lock, for an operator may take the memory away at any time.
- */
-static bool copy_memory(struct guest *guest, struct gpa gpa, void *to, uint64_t bytes)
-{
-	unsigned char *at = to;
-
-	while (bytes) {
-		uint64_t part = EPT_PAGE_BYTES - gpa.v % EPT_PAGE_BYTES;
-		struct ept_region region;
-		struct fpa from;
-		unsigned rights;
-
-		if (part > bytes)
-			part = bytes;
-		if (!ept_space_region(guest->space, gpa, &region))
-			return false;
-		if (!ept_space_translate(guest->space, gpa, &from, &rights) &&
-		    (!fill_in(guest, gpa) ||
-		     !ept_space_translate(guest->space, gpa, &from, &rights)))
-			return false;
-		if (!memory_read(&guest->fleet->memory, from, at, part))
-			return false;
-		at += part;
-		gpa.v += part;
-		bytes -= part;
-	}
-	return true;
-}
-
-static bool read_memory(struct guest *guest, struct gpa gpa, void *to, uint64_t bytes)
-{
-	bool copied;
-
-	pthread_rwlock_rdlock(&guest->fleet->memory_lock);
-	copied = copy_memory(guest, gpa, to, bytes);
-	pthread_rwlock_unlock(&guest->fleet->memory_lock);
-	return copied;
-}
-
 /* Guests' text goes to stderr: results are what stdout is for. Control characters become dots. */
 static uint64_t call_write(struct guest *guest, struct gpa from, uint64_t bytes)
 {
 	char text[S2VM_WRITE_MAX];
 
-	if (bytes > sizeof(text) || !read_memory(guest, from, text, bytes))
+	if (bytes > sizeof(text) || !guest_read(guest, from, text, bytes))
 		return S2VM_ERROR;
 	for (uint64_t at = 0; at < bytes; at++)
 		if ((unsigned char)text[at] < ' ' && text[at] != '\n' && text[at] != '\t')

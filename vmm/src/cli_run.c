@@ -23,6 +23,8 @@ struct run_options {
 	const char *memory_file;
 	const char *program;
 	struct linux_request computer; /* kernel NULL: guests run the program */
+	const char *disks[BOARD_DISKS];
+	unsigned disk_count;
 	bool reboot;
 	uint64_t size;
 	uint64_t argument;
@@ -75,6 +77,7 @@ enum option_key {
 	KEY_CMDLINE,
 	KEY_MEMORY,
 	KEY_NO_REBOOT,
+	KEY_DISK,
 };
 
 static const struct argp_option option_table[] = {
@@ -87,6 +90,7 @@ static const struct argp_option option_table[] = {
 	{ "initrd", KEY_INITRD, "FILE", 0, "Its initial RAM disk (none)", 0 },
 	{ "cmdline", KEY_CMDLINE, "TEXT", 0, "Its command line (empty)", 0 },
 	{ "memory", KEY_MEMORY, "SIZE", 0, "Its memory (256M)", 0 },
+	{ "disk", KEY_DISK, "FILE[,ro]", 0, "A disk of its; once for each", 0 },
 	{ "no-reboot", KEY_NO_REBOOT, NULL, 0, "End where it resets, instead of starting it anew", 0 },
 	{ "size", KEY_SIZE, "SIZE", 0, "How much of the file guests see (all of it)", 0 },
 	{ "mode", KEY_MODE, "private|shared", 0,
@@ -187,8 +191,8 @@ static void check_what_runs(const struct run_options *options, struct argp_state
 
 	if (computer && (options->memory_file || options->program))
 		argp_error(state, "--kernel runs Linux, and takes no --memory-file and no --program");
-	if (!computer && (options->computer.initrd || options->computer.cmdline))
-		argp_error(state, "--initrd and --cmdline are a Linux guest's: add --kernel");
+	if (!computer && (options->computer.initrd || options->computer.cmdline || options->disk_count))
+		argp_error(state, "--initrd, --cmdline and --disk are a Linux guest's: add --kernel");
 	if (!computer && (!options->memory_file || !options->program))
 		argp_error(state, "--memory-file and --program are needed, or --kernel");
 }
@@ -207,6 +211,11 @@ static error_t parse(int key, char *text, struct argp_state *state)
 		break;
 	case KEY_KERNEL:
 		options->computer.kernel = text;
+		break;
+	case KEY_DISK:
+		if (options->disk_count == BOARD_DISKS)
+			argp_error(state, "a guest has at most %d disks", BOARD_DISKS);
+		options->disks[options->disk_count++] = text;
 		break;
 	case KEY_NO_REBOOT:
 		options->reboot = false;
@@ -518,7 +527,7 @@ static bool run_computer(struct fleet *fleet, uint64_t deadline, enum guest_stat
 
 /* One life of the guest, from its start to where it is off or wants to start anew. */
 static int run_life(const struct run_options *options, const struct linux_guest *computer,
-		    uint64_t deadline, enum guest_status *how)
+		    struct disk *disks, uint64_t deadline, enum guest_status *how)
 {
 	struct fleet_config config = config_of(options, &computer->memory, NULL);
 	struct fleet *fleet;
@@ -527,6 +536,8 @@ static int run_life(const struct run_options *options, const struct linux_guest 
 
 	config.linux_start = &computer->start;
 	config.mode = EPT_SHARED;
+	config.disks = disks;
+	config.disk_count = options->disk_count;
 	config.sharing = false; /* with one guest there is nobody to share with */
 	if (!fleet_create(&fleet, &config, &error))
 		return error_print(&error);
@@ -542,8 +553,8 @@ static int run_life(const struct run_options *options, const struct linux_guest 
 	return status;
 }
 
-/* A reset is a new start with memory as it was, in a new fleet. */
-static int run_linux(const struct run_options *options)
+/* A reset is a new start with memory as it was, in a new fleet; the disks stay as they are. */
+static int run_lives(const struct run_options *options, struct disk *disks)
 {
 	uint64_t deadline = deadline_of(options);
 	enum guest_status how;
@@ -551,14 +562,48 @@ static int run_linux(const struct run_options *options)
 	struct error error;
 	int status;
 
-	catch_interrupts();
 	do {
 		how = GUEST_STOPPED;
 		if (!linux_guest_open(&computer, &options->computer, &error))
 			return error_print(&error);
-		status = run_life(options, &computer, deadline, &how);
+		status = run_life(options, &computer, disks, deadline, &how);
 		linux_guest_close(&computer);
 	} while (how == GUEST_RESET && options->reboot && !interrupted);
+	return status;
+}
+
+/* FILE, or FILE,ro. */
+static bool open_disk(struct disk *disk, const char *wanted, struct error *error)
+{
+	const char *end = strrchr(wanted, ',');
+	bool read_only = end && strcmp(end, ",ro") == 0;
+	char *path = strndup(wanted, read_only ? (size_t)(end - wanted) : strlen(wanted));
+	bool opened;
+
+	if (!path)
+		return error_set(error, EXIT_FAILED, "out of memory");
+	opened = disk_open(disk, path, read_only ? DISK_READ_ONLY : DISK_WRITABLE, error);
+	free(path);
+	return opened;
+}
+
+static int run_linux(const struct run_options *options)
+{
+	struct disk disks[BOARD_DISKS];
+	unsigned opened = 0;
+	struct error error;
+	int status = EXIT_DONE;
+
+	catch_interrupts();
+	while (opened < options->disk_count && status == EXIT_DONE)
+		if (open_disk(&disks[opened], options->disks[opened], &error))
+			opened++;
+		else
+			status = error_print(&error);
+	if (status == EXIT_DONE)
+		status = run_lives(options, disks);
+	while (opened)
+		disk_close(&disks[--opened]);
 	return status;
 }
 

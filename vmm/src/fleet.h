@@ -39,6 +39,8 @@ struct fleet_config {
 	enum fleet_entries entries;
 	const struct program *program;
 	const struct linux_start *linux_start; /* guests are Linux, and start so; NULL for @program */
+	struct disk *disks; /* of the Linux guest */
+	unsigned disk_count;
 	bool sharing;
 	const bool *alone;	  /* by number of guest: not this one, all the same; NULL for none */
 	const uint8_t *domains;	  /* by number of guest: its sharing domain; NULL for 0 for all */
@@ -273,6 +275,9 @@ struct seat_order {
 struct seat_order seat_enter(struct seat *seat);
 void seat_leave(struct seat *seat);
 
+/* Whether somebody has asked the seat's guest to end. */
+bool seat_stops(struct seat *seat);
+
 /* Asks a seat's guest to end. */
 void seat_stop(struct seat *seat, enum guest_status status);
 
@@ -339,8 +344,15 @@ const char *guest_status_name(enum guest_status status);
 /* fault.c: serves a fault; false if the guest is ended, with its status and report set. */
 bool fault_serve(struct guest *guest, const struct gate_exit *exit);
 
+/* guest_memory.c: false if some of it is not memory that the guest may itself access so. */
+bool guest_read(struct guest *guest, struct gpa from, void *to, uint64_t bytes);
+bool guest_write(struct guest *guest, struct gpa to, const void *from, uint64_t bytes);
+
 /* access.c: serves an access to a device; false if the guest is ended. */
 bool access_serve(struct guest *guest, const struct gate_exit *exit);
+
+/* Does what its devices have left to do, unless somebody wants the guest to end. */
+void access_work(struct guest *guest);
 
 /* Makes the devices of a Linux guest. */
 bool access_create_board(struct guest *guest, struct error *error);

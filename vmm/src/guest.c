@@ -150,6 +150,7 @@ static bool run_once(struct guest *guest)
 {
 	struct gate_exit exit;
 
+	access_work(guest);
 	if (!enter(guest))
 		return false;
 	gate_run(&guest->seat->vcpu, &exit);

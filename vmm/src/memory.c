@@ -196,6 +196,47 @@ bool memory_read(const struct memory *memory, struct fpa from, void *to, uint64_
 	return true;
 }
 
+/* As guests see it: whoever looks there meanwhile sees all of it or nothing. */
+static void store(unsigned char *to, const void *from, uint64_t bytes)
+{
+	union {
+		uint16_t two;
+		uint32_t four;
+		uint64_t eight;
+	} value = { 0 };
+
+	if ((bytes != 2 && bytes != 4 && bytes != 8) || (uintptr_t)to % bytes) {
+		memcpy(to, from, bytes);
+		return;
+	}
+	memcpy(&value, from, bytes);
+	if (bytes == 2)
+		__atomic_store_n((uint16_t *)to, value.two, __ATOMIC_RELEASE);
+	else if (bytes == 4)
+		__atomic_store_n((uint32_t *)to, value.four, __ATOMIC_RELEASE);
+	else
+		__atomic_store_n((uint64_t *)to, value.eight, __ATOMIC_RELEASE);
+}
+
+bool memory_write(const struct memory *memory, struct fpa to, const void *from, uint64_t bytes)
+{
+	assert(to.v % EPT_PAGE_BYTES + bytes <= EPT_PAGE_BYTES);
+	for (unsigned i = 0; i < memory->file_count; i++) {
+		const struct memfile *file = memory->files[i];
+		uint64_t offset = to.v - memory->windows[i].v;
+
+		if (offset >= file->pages * EPT_PAGE_BYTES)
+			continue;
+		if (file->writable)
+			store((unsigned char *)file->mapping + offset, from, bytes);
+		return file->writable;
+	}
+	if (!area_has(&memory->pages, to))
+		return false;
+	store(memory_at(memory, to), from, bytes);
+	return true;
+}
+
 /* In whole pages of the file's own, which may be larger than ours: the host takes no less. */
 static bool drop_file(const struct memfile *file, uint64_t offset, uint64_t bytes)
 {

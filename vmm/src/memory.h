@@ -78,6 +78,12 @@ void *memory_at(const struct memory *memory, struct fpa at);
 bool memory_read(const struct memory *memory, struct fpa from, void *to, uint64_t bytes);
 
 /*
+ * Copies @bytes to private pages or a file that guests may write to, where they lie within one page. 2, 4
+ * or 8 bytes that are aligned are one access.
+ */
+bool memory_write(const struct memory *memory, struct fpa to, const void *from, uint64_t bytes);
+
+/*
  * Drops all translations to [at, at + bytes), which lie in one area or file, from every vCPU. False if the
  * host refuses: they may still be there.
  */

@@ -104,6 +104,17 @@ void seat_stop(struct seat *seat, enum guest_status status)
 	pthread_mutex_unlock(&door->lock);
 }
 
+bool seat_stops(struct seat *seat)
+{
+	struct seat_door *door = &seat->door;
+	bool stops;
+
+	pthread_mutex_lock(&door->lock);
+	stops = door->stop != GUEST_RUNNING;
+	pthread_mutex_unlock(&door->lock);
+	return stops;
+}
+
 void seat_recall(struct seat *seat, const struct ept_space *space, struct fpa root)
 {
 	struct seat_door *door = &seat->door;

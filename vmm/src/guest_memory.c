@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Guest memory, for calls and devices: by way of the guest's own tables, so that what is read is what the
+ * guest would read, and what is written is unshared as the guest's own writes are. For the thread of the
+ * guest's seat, while its vCPU is out.
+ */
+#include <string.h>
+
+#include "fleet.h"
+
+/* Makes one page accessible, as an access of the guest's own would. */
+static bool fill_in(struct guest *guest, struct gpa gpa, unsigned access)
+{
+	struct ept_change *change = &guest->seat->change;
+	enum ept_status status;
+	struct error error;
+
+	do
+		status = ept_space_fault(guest->space, gpa, access, change);
+	while ((status == EPT_NO_TABLE || status == EPT_NO_PAGE) && fleet_scrub(guest->fleet));
+	return status == EPT_OK && fleet_commit(guest->fleet, NULL, change, &error);
+}
+
+/* Where the guest has a page, with the right to @access it. */
+static bool find(struct guest *guest, struct gpa gpa, unsigned access, struct fpa *at)
+{
+	struct ept_region region;
+	unsigned rights;
+
+	if (!ept_space_region(guest->space, gpa, &region))
+		return false;
+	if (ept_space_translate(guest->space, gpa, at, &rights) && rights & access)
+		return true;
+	return fill_in(guest, gpa, access) &&
+	       ept_space_translate(guest->space, gpa, at, &rights) && rights & access;
+}
+
+/* Of @bytes from @gpa on, those that lie in its page. */
+static uint64_t within_page(struct gpa gpa, uint64_t bytes)
+{
+	uint64_t rest = EPT_PAGE_BYTES - gpa.v % EPT_PAGE_BYTES;
+
+	return bytes < rest ? bytes : rest;
+}
+
+static bool copy_from(struct guest *guest, struct gpa gpa, unsigned char *to, uint64_t bytes)
+{
+	while (bytes) {
+		uint64_t part = within_page(gpa, bytes);
+		struct fpa from;
+
+		if (!find(guest, gpa, EPT_READ, &from) ||
+		    !memory_read(&guest->fleet->memory, from, to, part))
+			return false;
+		to += part;
+		gpa.v += part;
+		bytes -= part;
+	}
+	return true;
+}
+
+static bool copy_to(struct guest *guest, struct gpa gpa, const unsigned char *from, uint64_t bytes)
+{
+	while (bytes) {
+		uint64_t part = within_page(gpa, bytes);
+		struct fpa to;
+
+		if (!find(guest, gpa, EPT_WRITE, &to) ||
+		    !memory_write(&guest->fleet->memory, to, from, part))
+			return false;
+		from += part;
+		gpa.v += part;
+		bytes -= part;
+	}
+	return true;
+}
+
+/* With the fleet's memory lock, for an operator may take the memory away at any time. */
+bool guest_read(struct guest *guest, struct gpa from, void *to, uint64_t bytes)
+{
+	bool copied;
+
+	pthread_rwlock_rdlock(&guest->fleet->memory_lock);
+	copied = copy_from(guest, from, to, bytes);
+	pthread_rwlock_unlock(&guest->fleet->memory_lock);
+	return copied;
+}
+
+bool guest_write(struct guest *guest, struct gpa to, const void *from, uint64_t bytes)
+{
+	bool copied;
+
+	pthread_rwlock_rdlock(&guest->fleet->memory_lock);
+	copied = copy_to(guest, to, from, bytes);
+	pthread_rwlock_unlock(&guest->fleet->memory_lock);
+	return copied;
+}
