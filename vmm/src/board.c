@@ -77,13 +77,18 @@ static void absent_access(struct device_access *access)
 static void slot_access(void *device, struct device_access *access)
 {
 	struct board *board = device;
-	struct virtio_mmio *virtio = board->slots[access->offset / PLATFORM_VIRTIO_BYTES].virtio;
+	unsigned number = (unsigned)(access->offset / PLATFORM_VIRTIO_BYTES);
+	struct virtio_mmio *virtio = board->slots[number].virtio;
 
 	access->offset %= PLATFORM_VIRTIO_BYTES;
-	if (virtio)
-		virtio_mmio_type.access(virtio, access);
-	else
+	if (!virtio) {
 		absent_access(access);
+		return;
+	}
+	virtio_mmio_type.access(virtio, access);
+	/* The device's line has levels and the pin edges: what is not acknowledged yet is one more. */
+	if (access->write && access->offset == VIRTIO_MMIO_INTERRUPT_ACK && virtio->raised)
+		ioapic_edge(&board->ioapic, PLATFORM_VIRTIO_GSI + number);
 }
 
 static const struct device_type slot_type = {
