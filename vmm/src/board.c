@@ -108,6 +108,7 @@ static const struct window {
 } windows[] = {
 	{ BOARD_PORTS, PLATFORM_SERIAL_PORT, &serial_type, offsetof(struct board, serial) },
 	{ BOARD_PORTS, PLATFORM_RTC_PORT, &rtc_type, offsetof(struct board, rtc) },
+	{ BOARD_PORTS, PCI_HOST_PORT, &pci_host_type, offsetof(struct board, pci_host) },
 	{ BOARD_PORTS, PLATFORM_RESET_PORT, &power_type, offsetof(struct board, power) },
 	{ BOARD_PORTS, KEYBOARD_PORT, &keyboard_type, offsetof(struct board, power) },
 	{ BOARD_MEMORY, PLATFORM_IOAPIC_BASE, &ioapic_type, offsetof(struct board, ioapic) },

@@ -9,6 +9,7 @@
 #include <pthread.h>
 
 #include "ioapic.h"
+#include "pci_host.h"
 #include "rtc.h"
 #include "serial.h"
 #include "virtio_blk.h"
@@ -57,6 +58,7 @@ struct board {
 	struct serial serial;
 	struct ioapic ioapic;
 	struct rtc rtc;
+	struct pci_host pci_host;
 	enum board_power power;
 	struct board_slot slots[PLATFORM_VIRTIO_SLOTS];
 	struct virtio_rng rng;

@@ -191,6 +191,9 @@ static void check_what_runs(const struct run_options *options, struct argp_state
 
 	if (computer && (options->memory_file || options->program))
 		argp_error(state, "--kernel runs Linux, and takes no --memory-file and no --program");
+	if (computer && (options->trace || options->check || options->json || options->alone ||
+			 options->domain_count || options->guests > 1))
+		argp_error(state, "--kernel runs one Linux guest, and takes no --guests, --alone, --domain, --trace, --check and --json");
 	if (!computer && (options->computer.initrd || options->computer.cmdline || options->disk_count))
 		argp_error(state, "--initrd, --cmdline and --disk are a Linux guest's: add --kernel");
 	if (!computer && (!options->memory_file || !options->program))

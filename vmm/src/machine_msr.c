@@ -27,6 +27,8 @@ static const struct msr_constant {
 	{ MACHINE_MSR_APIC_BASE, MSR_SAME, MACHINE_APIC_BASE },
 	{ 0x0000003b, MSR_SAME, 0 },	/* TSC_ADJUST */
 	{ 0x0000008b, MSR_IGNORED, 0 }, /* microcode's version */
+	{ 0x00000179, MSR_READ_ONLY, 0 }, /* MCG_CAP: no banks */
+	{ 0x0000017a, MSR_IGNORED, 0 },	  /* MCG_STATUS */
 	{ MSR_APIC_ID, MSR_READ_ONLY, 0 },
 	{ MSR_APIC_LDR, MSR_READ_ONLY, 1 },
 	{ 0xc0010010, MSR_IGNORED, 0 }, /* SYSCFG */

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT
+/* What Linux guests are told of their processor, and MSRs that are the VMM's. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "gate_internal.h"
+
+/* A KVM that says of every leaf up to 0x20, 0x40000001 and 0x80000020 that all is there. */
+static struct kvm_cpuid2 *everything(void)
+{
+	static const uint32_t firsts[] = { 0, 0x40000000, 0x80000000 };
+	static const uint32_t counts[] = { 0x21, 2, 0x21 };
+	struct kvm_cpuid2 *list = calloc(1, sizeof(*list) + 128 * sizeof(list->entries[0]));
+
+	assert_non_null(list);
+	for (unsigned i = 0; i < 3; i++)
+		for (uint32_t leaf = 0; leaf < counts[i]; leaf++)
+			list->entries[list->nent++] = (struct kvm_cpuid_entry2){
+				.function = firsts[i] + leaf,
+				.eax = UINT32_MAX,
+				.ebx = UINT32_MAX,
+				.ecx = UINT32_MAX,
+				.edx = UINT32_MAX,
+			};
+	return list;
+}
+
+static struct kvm_regs ask(enum gate_guests guests, struct kvm_cpuid2 *list, uint32_t leaf)
+{
+	struct host host = { .cpuid = list };
+	struct gate gate = { .guests = guests, .host = &host };
+	struct kvm_regs registers = { .rax = leaf };
+
+	machine_cpuid(&gate, &registers);
+	return registers;
+}
+
+static void hidden(void **state)
+{
+	struct kvm_cpuid2 *list = everything();
+
+	(void)state;
+	for (enum gate_guests guests = GATE_PROGRAMS; guests <= GATE_LINUX; guests++) {
+		struct kvm_regs one = ask(guests, list, 1);
+		struct kvm_regs extended = ask(guests, list, 0x80000001);
+
+		assert_int_equal(one.rcx & (1u << 3 | 1u << 5 | 3u << 26), 0); /* MONITOR, VMX, XSAVE */
+		assert_int_equal(one.rdx & 1u << 12, 0);		       /* MTRR */
+		assert_int_equal(extended.rcx & 1u << 2, 0);		       /* SVM */
+		assert_int_equal(ask(guests, list, 0x8000000a).rax, 0);
+		assert_int_equal(ask(guests, list, 0xd).rax, 0);
+		assert_int_equal(ask(guests, list, UINT32_MAX).rax, 0);
+	}
+	free(list);
+}
+
+/* None of KVM's features: each is an MSR or a call that would reach KVM. */
+static void linux_sees_a_hypervisor_without_features(void **state)
+{
+	struct kvm_cpuid2 *list = everything();
+	struct kvm_regs name = ask(GATE_LINUX, list, 0x40000000);
+	struct kvm_regs features = ask(GATE_LINUX, list, 0x40000001);
+
+	(void)state;
+	assert_int_equal(name.rax, 0x40000001);
+	assert_int_equal(name.rbx, 0x4b4d564b);
+	assert_int_equal(features.rax | features.rbx | features.rcx | features.rdx, 0);
+	assert_int_equal(ask(GATE_PROGRAMS, list, 0x40000000).rax, 0);
+	free(list);
+}
+
+static void linux_sees_an_apic_whatever_kvm_says(void **state)
+{
+	struct kvm_cpuid2 nothing = { 0 };
+	struct kvm_regs one = ask(GATE_LINUX, &nothing, 1);
+
+	(void)state;
+	assert_true(one.rdx & 1u << 9);
+	assert_true(one.rcx & 1u << 21); /* x2APIC */
+	assert_true(one.rcx & 1u << 24); /* TSC deadline */
+	assert_true(one.rcx & 1u << 31); /* hypervisor */
+	assert_int_equal(one.rbx, 0);	 /* its number */
+	assert_true(ask(GATE_LINUX, &nothing, 0x80000007).rdx & 1u << 8);
+}
+
+static bool read_msr(uint32_t index, uint64_t *value)
+{
+	struct machine_msr msr = { .index = index };
+	bool done = machine_msr(NULL, &msr);
+
+	*value = msr.value;
+	return done;
+}
+
+static bool write_msr(uint32_t index, uint64_t value)
+{
+	struct machine_msr msr = { .index = index, .write = true, .value = value };
+
+	return machine_msr(NULL, &msr);
+}
+
+static void the_apic_stays_what_it_is(void **state)
+{
+	uint64_t base, value;
+
+	(void)state;
+	assert_true(read_msr(0x1b, &base));
+	assert_int_equal(base, 0xfee00d00);
+	assert_true(write_msr(0x1b, base));
+	assert_false(write_msr(0x1b, base & ~UINT64_C(0x400)));
+	assert_false(write_msr(0x1b, base + 0x1000));
+	assert_true(read_msr(0x802, &value));
+	assert_int_equal(value, 0);
+	assert_false(write_msr(0x802, 0));
+	assert_true(read_msr(0x80d, &value));
+	assert_int_equal(value, 1);
+}
+
+/* None of these reaches a vCPU, of which this test has none. */
+static void commands_to_others_are_dropped(void **state)
+{
+	(void)state;
+	assert_true(write_msr(0x830, UINT64_C(1) << 32 | 0x31));	 /* CPU 1 */
+	assert_true(write_msr(0x830, UINT64_C(2) << 32 | 1 << 11 | 0x31)); /* logical, CPU 1 */
+	assert_true(write_msr(0x830, 3 << 18 | 0x31));			 /* all but itself */
+	assert_true(write_msr(0x830, 4 << 8));				 /* an NMI */
+	assert_true(write_msr(0x830, 5 << 8));				 /* INIT */
+	assert_true(write_msr(0x830, 6 << 8 | 0x31));			 /* start-up */
+}
+
+/* KVM's own MSRs, SVM's, MTRRs, performance counters. */
+static void others_are_refused(void **state)
+{
+	static const uint32_t refused[] = { 0x11, 0x12, 0x4b564d00, 0x4b564d01, 0xc0010117, 0xfe,
+					    0x200, 0xc1, 0x186, 0xc0010000, 0x831, 0x1d9 };
+	uint64_t value;
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+		assert_false(read_msr(refused[i], &value));
+		assert_false(write_msr(refused[i], 0));
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(hidden),
+		cmocka_unit_test(linux_sees_a_hypervisor_without_features),
+		cmocka_unit_test(linux_sees_an_apic_whatever_kvm_says),
+		cmocka_unit_test(the_apic_stays_what_it_is),
+		cmocka_unit_test(commands_to_others_are_dropped),
+		cmocka_unit_test(others_are_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
