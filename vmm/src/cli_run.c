@@ -8,11 +8,9 @@
 
 #include "cli.h"
 #include "control.h"
-#include "board.h"
-#include "console.h"
 #include "findings.h"
 #include "fleet.h"
-#include "linux_guest.h"
+#include "linux_run.h"
 #include "options.h"
 #include "progress.h"
 #include "report.h"
@@ -22,10 +20,7 @@ struct run_options {
 	uint64_t guests;
 	const char *memory_file;
 	const char *program;
-	struct linux_request computer; /* kernel NULL: guests run the program */
-	const char *disks[BOARD_DISKS];
-	unsigned disk_count;
-	bool reboot;
+	struct linux_run computer; /* kernel NULL: guests run the program */
 	uint64_t size;
 	uint64_t argument;
 	uint64_t timeout; /* seconds, 0 for none */
@@ -158,7 +153,7 @@ static bool set_option(struct run_options *options, int key, const char *text,
 	case KEY_SIZE:
 		return option_size(text, "--size", &options->size, error);
 	case KEY_MEMORY:
-		return option_size(text, "--memory", &options->computer.memory, error);
+		return option_size(text, "--memory", &options->computer.guest.memory, error);
 	case KEY_ARG:
 		return option_number(text, "--arg", 0, UINT64_MAX, &options->argument, error);
 	case KEY_TIMEOUT:
@@ -187,14 +182,15 @@ static bool set_option(struct run_options *options, int key, const char *text,
 
 static void check_what_runs(const struct run_options *options, struct argp_state *state)
 {
-	bool computer = options->computer.kernel;
+	const struct linux_request *guest = &options->computer.guest;
+	bool computer = guest->kernel;
 
 	if (computer && (options->memory_file || options->program))
 		argp_error(state, "--kernel runs Linux, and takes no --memory-file and no --program");
 	if (computer && (options->trace || options->check || options->json || options->alone ||
 			 options->domain_count || options->guests > 1))
 		argp_error(state, "--kernel runs one Linux guest, and takes no --guests, --alone, --domain, --trace, --check and --json");
-	if (!computer && (options->computer.initrd || options->computer.cmdline || options->disk_count))
+	if (!computer && (guest->initrd || guest->cmdline || options->computer.disk_count))
 		argp_error(state, "--initrd, --cmdline and --disk are a Linux guest's: add --kernel");
 	if (!computer && (!options->memory_file || !options->program))
 		argp_error(state, "--memory-file and --program are needed, or --kernel");
@@ -213,21 +209,21 @@ static error_t parse(int key, char *text, struct argp_state *state)
 		options->program = text;
 		break;
 	case KEY_KERNEL:
-		options->computer.kernel = text;
+		options->computer.guest.kernel = text;
 		break;
 	case KEY_DISK:
-		if (options->disk_count == BOARD_DISKS)
+		if (options->computer.disk_count == BOARD_DISKS)
 			argp_error(state, "a guest has at most %d disks", BOARD_DISKS);
-		options->disks[options->disk_count++] = text;
+		options->computer.disks[options->computer.disk_count++] = text;
 		break;
 	case KEY_NO_REBOOT:
-		options->reboot = false;
+		options->computer.reboot = false;
 		break;
 	case KEY_INITRD:
-		options->computer.initrd = text;
+		options->computer.guest.initrd = text;
 		break;
 	case KEY_CMDLINE:
-		options->computer.cmdline = text;
+		options->computer.guest.cmdline = text;
 		break;
 	case KEY_ALONE:
 		options->alone = text;
@@ -498,116 +494,15 @@ static int open_and_run(const struct run_options *options)
 	return status;
 }
 
-/* ---- Linux guests ---- */
-
-static size_t take_input(void *context, const uint8_t *bytes, size_t count)
-{
-	return board_input(context, bytes, count);
-}
-
-static void take_escape(void *context)
-{
-	(void)context;
-	interrupted = true;
-}
-
-/* Runs the guest, and looks why it ended. */
-static bool run_computer(struct fleet *fleet, uint64_t deadline, enum guest_status *how,
-			 struct error *error)
-{
-	struct console *console;
-	struct guest *guest;
-
-	if (!fleet_launch(fleet, 0, &guest, error))
-		return false;
-	console = console_open((struct console_input){ take_input, guest->board, take_escape });
-	if (!fleet_wait(fleet, deadline, &interrupted))
-		fleet_stop(fleet, interrupted ? GUEST_STOPPED : GUEST_TIMEOUT);
-	console_close(console);
-	*how = guest->status;
-	return true;
-}
-
-/* One life of the guest, from its start to where it is off or wants to start anew. */
-static int run_life(const struct run_options *options, const struct linux_guest *computer,
-		    struct disk *disks, uint64_t deadline, enum guest_status *how)
-{
-	struct fleet_config config = config_of(options, &computer->memory, NULL);
-	struct fleet *fleet;
-	struct error error;
-	int status;
-
-	config.linux_start = &computer->start;
-	config.mode = EPT_SHARED;
-	config.disks = disks;
-	config.disk_count = options->disk_count;
-	config.sharing = false; /* with one guest there is nobody to share with */
-	if (!fleet_create(&fleet, &config, &error))
-		return error_print(&error);
-	if (!run_computer(fleet, deadline, how, &error))
-		status = error_print(&error);
-	else if (*how == GUEST_RESET)
-		status = EXIT_DONE;
-	else
-		status = status_of(fleet);
-	if (status == EXIT_GUEST)
-		report_failures(fleet);
-	fleet_destroy(fleet);
-	return status;
-}
-
-/* A reset is a new start with memory as it was, in a new fleet; the disks stay as they are. */
-static int run_lives(const struct run_options *options, struct disk *disks)
-{
-	uint64_t deadline = deadline_of(options);
-	enum guest_status how;
-	struct linux_guest computer;
-	struct error error;
-	int status;
-
-	do {
-		how = GUEST_STOPPED;
-		if (!linux_guest_open(&computer, &options->computer, &error))
-			return error_print(&error);
-		status = run_life(options, &computer, disks, deadline, &how);
-		linux_guest_close(&computer);
-	} while (how == GUEST_RESET && options->reboot && !interrupted);
-	return status;
-}
-
-/* FILE, or FILE,ro. */
-static bool open_disk(struct disk *disk, const char *wanted, struct error *error)
-{
-	const char *end = strrchr(wanted, ',');
-	bool read_only = end && strcmp(end, ",ro") == 0;
-	char *path = strndup(wanted, read_only ? (size_t)(end - wanted) : strlen(wanted));
-	bool opened;
-
-	if (!path)
-		return error_set(error, EXIT_FAILED, "out of memory");
-	opened = disk_open(disk, path, read_only ? DISK_READ_ONLY : DISK_WRITABLE, error);
-	free(path);
-	return opened;
-}
-
 static int run_linux(const struct run_options *options)
 {
-	struct disk disks[BOARD_DISKS];
-	unsigned opened = 0;
-	struct error error;
-	int status = EXIT_DONE;
+	struct linux_run run = options->computer;
 
+	run.engine = options->engine;
+	run.deadline_ns = deadline_of(options);
+	run.stop = &interrupted;
 	catch_interrupts();
-	while (opened < options->disk_count && status == EXIT_DONE)
-		if (open_disk(&disks[opened], options->disks[opened], &error))
-			opened++;
-		else
-			status = error_print(&error);
-	if (status == EXIT_DONE)
-		status = run_lives(options, disks);
-	while (opened)
-		disk_close(&disks[--opened]);
-	return status;
+	return linux_run(&run);
 }
 
 int cli_run(int argc, char **argv)
@@ -625,14 +520,13 @@ int cli_run(int argc, char **argv)
 		.sharing = true,
 		.share_levels = EPT_SHARE_ALL,
 		.report.headers = true,
-		.reboot = true,
-		.computer.memory = LINUX_MEMORY_DEFAULT,
+		.computer = { .guest.memory = LINUX_MEMORY_DEFAULT, .reboot = true },
 	};
 	struct error error;
 	int status;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &options);
-	if (options.computer.kernel)
+	if (options.computer.guest.kernel)
 		return run_linux(&options);
 	if (find_alone(&options, &error) && find_domains(&options, &error))
 		status = open_and_run(&options);
