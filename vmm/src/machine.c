@@ -36,12 +36,13 @@ static const struct cpuid_rule program_rules[] = {
 /*
  * Linux guests see more. KVM emulates x2APIC and the deadline timer whatever the processor has. That they
  * run under a hypervisor named KVM makes Linux stay in x2APIC mode without remapping of interrupts; this
- * one has no features, so that nothing of it is used. The TSC goes on at one rate in all states. There
+ * one has no features, so that nothing of it is used. The TSC and the local APIC's timer go on in all states, at one rate. There
  * are machine checks, with no bank to report any, and no memory types by MTRR.
  */
 static const struct cpuid_rule linux_rules[] = {
 	{ 0x00000000, ALL, ALL, ALL, ALL, { 0 } },
 	{ 0x00000001, ALL, 0x0000ff00, 0x42d82203, 0x078bebff, { 0, 0, 0x81200000, 0x200 } },
+	{ 0x00000006, 0, 0, 0, 0, { 0x4, 0, 0, 0 } },
 	{ 0x00000007, 0, 0x2014078b, 0, 0, { 0 } },
 	{ 0x40000000, 0, 0, 0, 0, { 0x40000001, 0x4b4d564b, 0x564b4d56, 0x4d } },
 	{ 0x80000000, ALL, ALL, ALL, ALL, { 0 } },
