@@ -9,8 +9,8 @@
 #include "platform.h"
 
 /*
- * The keyboard controller's command port, of which there is only what PCs reset by (Intel 8042, command
- * 0xfe): Linux tries it before it tries what is slow. It is never busy.
+ * The keyboard controller's command port, of which there is only what PCs reset by (Intel 8042,
+ * command 0xfe): Linux tries it before it tries what is slow. It is never busy.
  */
 #define KEYBOARD_PORT  0x64
 #define KEYBOARD_RESET 0xfe
@@ -86,7 +86,9 @@ static void slot_access(void *device, struct device_access *access)
 		return;
 	}
 	virtio_mmio_type.access(virtio, access);
-	/* The device's line has levels and the pin edges: what is not acknowledged yet is one more. */
+	/*
+	 * The device's line has levels and the pin edges: what is not acknowledged yet is one more.
+	 */
 	if (access->write && access->offset == VIRTIO_MMIO_INTERRUPT_ACK && virtio->raised)
 		ioapic_edge(&board->ioapic, PLATFORM_VIRTIO_GSI + number);
 }

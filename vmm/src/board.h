@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The devices of one Linux guest, wired as platform.h says: what answers at a port or an address, and
- * whose interrupt is at which pin of the I/O APIC. It has the lock that devices want (device.h).
+ * The devices of one Linux guest, wired as platform.h says: what answers at a port or an address,
+ * and whose interrupt is at which pin of the I/O APIC. It has the lock that devices want
+ * (device.h).
  */
 #ifndef VMM_BOARD_H
 #define VMM_BOARD_H
@@ -70,14 +71,14 @@ void board_init(struct board *board, const struct board_parts *parts);
 void board_destroy(struct board *board);
 
 /*
- * Does an access of the guest's, whose @offset is a port or an address. Where there is no device, all ones
- * are read and nothing is written.
+ * Does an access of the guest's, whose @offset is a port or an address. Where there is no device,
+ * all ones are read and nothing is written.
  */
 void board_access(struct board *board, enum board_bus bus, struct device_access *access);
 
 /*
- * Does a bounded part of what accesses have left to do, and tells whether there is more. For the thread
- * of the guest's seat.
+ * Does a bounded part of what accesses have left to do, and tells whether there is more. For the
+ * thread of the guest's seat.
  */
 bool board_work(struct board *board);
 

@@ -86,7 +86,7 @@ static const struct argp_option option_table[] = {
 	{ "cmdline", KEY_CMDLINE, "TEXT", 0, "Its command line (empty)", 0 },
 	{ "memory", KEY_MEMORY, "SIZE", 0, "Its memory (256M)", 0 },
 	{ "disk", KEY_DISK, "FILE[,ro]", 0, "A disk of its; once for each", 0 },
-	{ "no-reboot", KEY_NO_REBOOT, NULL, 0, "End where it resets, instead of starting it anew", 0 },
+	{ "no-reboot", KEY_NO_REBOOT, NULL, 0, "End where it resets, and do not start it anew", 0 },
 	{ "size", KEY_SIZE, "SIZE", 0, "How much of the file guests see (all of it)", 0 },
 	{ "mode", KEY_MODE, "private|shared", 0,
 	  "Whether a guest's writes are its own, or go to the file (private)", 0 },
@@ -186,12 +186,15 @@ static void check_what_runs(const struct run_options *options, struct argp_state
 	bool computer = guest->kernel;
 
 	if (computer && (options->memory_file || options->program))
-		argp_error(state, "--kernel runs Linux, and takes no --memory-file and no --program");
+		argp_error(state,
+			   "--kernel runs Linux, and takes no --memory-file and no --program");
 	if (computer && (options->trace || options->check || options->json || options->alone ||
 			 options->domain_count || options->guests > 1))
-		argp_error(state, "--kernel runs one Linux guest, and takes no --guests, --alone, --domain, --trace, --check and --json");
+		argp_error(state,
+			   "--kernel runs one Linux guest, and takes no --guests, --alone, --domain, --trace, --check and --json");
 	if (!computer && (guest->initrd || guest->cmdline || options->computer.disk_count))
-		argp_error(state, "--initrd, --cmdline and --disk are a Linux guest's: add --kernel");
+		argp_error(state,
+			   "--initrd, --cmdline and --disk are a Linux guest's: add --kernel");
 	if (!computer && (!options->memory_file || !options->program))
 		argp_error(state, "--memory-file and --program are needed, or --kernel");
 }

@@ -69,7 +69,7 @@ static bool enable(const struct fleet *fleet, unsigned capability, uint64_t argu
 	return true;
 }
 
-/* Local APICs in KVM; an I/O APIC would be the whole fleet's, so each guest has its own in its board. */
+/* Local APICs in KVM; an I/O APIC would be the whole fleet's, so each guest's board has its own. */
 static bool create_apics(const struct fleet *fleet, struct error *error)
 {
 	return enable(fleet, KVM_CAP_SPLIT_IRQCHIP, PLATFORM_IOAPIC_PINS, error) &&

@@ -231,8 +231,8 @@ static void write_processor(struct vmcb *vmcb)
 }
 
 /*
- * A program starts in 64-bit mode with its own tables, and without descriptor tables: an exception that
- * it is not prepared for shuts it down.
+ * A program starts in 64-bit mode with its own tables, and without descriptor tables: an exception
+ * that it is not prepared for shuts it down.
  */
 static void write_program(struct vmcb *vmcb, const struct gate_start *start)
 {
@@ -324,8 +324,8 @@ static void inject(struct vmcb *vmcb, unsigned vector, uint64_t more)
 }
 
 /*
- * What was being delivered when the guest came out is delivered when it goes on: an interrupt would be
- * lost otherwise. Only the instructions INT, INT3 and INTO do it again themselves.
+ * What was being delivered when the guest came out is delivered when it goes on: an interrupt would
+ * be lost otherwise. Only the instructions INT, INT3 and INTO do it again themselves.
  */
 static void deliver_again(struct vmcb *vmcb)
 {
@@ -338,8 +338,8 @@ static void deliver_again(struct vmcb *vmcb)
 }
 
 /*
- * EFER is the guest's but for SVME, without which KVM takes the vCPU for one that runs no guest. LME
- * cannot change while there is paging.
+ * EFER is the guest's but for SVME, without which KVM takes the vCPU for one that runs no guest.
+ * LME cannot change while there is paging.
  */
 static bool access_efer(struct vmcb *vmcb, struct machine_msr *msr)
 {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Guest memory, for calls and devices: by way of the guest's own tables, so that what is read is what the
- * guest would read, and what is written is unshared as the guest's own writes are. For the thread of the
- * guest's seat, while its vCPU is out.
+ * Guest memory, for calls and devices: by way of the guest's own tables, so that what is read is
+ * what the guest would read, and what is written is unshared as the guest's own writes are. For the
+ * thread of the guest's seat, while its vCPU is out.
  */
 #include <string.h>
 

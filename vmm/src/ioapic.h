@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An I/O APIC, as in the data sheet "82093AA I/O Advanced Programmable Interrupt Controller" (Intel,
- * May 1996; what is quoted is a section of it), with the pins of platform.h. All are edges: an entry
- * that says level acts as one for edges, and there is no end of interrupt to be heard of.
+ * An I/O APIC, as in the data sheet "82093AA I/O Advanced Programmable Interrupt Controller"
+ * (Intel, May 1996; what is quoted is a section of it), with the pins of platform.h. All are edges:
+ * an entry that says level acts as one for edges, and there is no end of interrupt to be heard of.
  */
 #ifndef VMM_IOAPIC_H
 #define VMM_IOAPIC_H

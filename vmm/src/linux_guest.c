@@ -10,8 +10,8 @@
 #include "host.h"
 
 /*
- * The machine has no timer to measure the TSC with, and AMD's processors have no CPUID leaf that tells its
- * rate, so the command line does, where it does not say something else.
+ * The machine has no timer to measure the TSC with, and AMD's processors have no CPUID leaf that
+ * tells its rate, so the command line does, where it does not say something else.
  */
 static bool complete_cmdline(struct linux_guest *guest, const char *wanted, struct error *error)
 {

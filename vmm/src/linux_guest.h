@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What a Linux guest starts from: a kernel and what belongs to it, loaded into memory of its own. */
+/*
+ * What a Linux guest starts from: a kernel and what belongs to it, loaded into memory of its own.
+ */
 #ifndef VMM_LINUX_GUEST_H
 #define VMM_LINUX_GUEST_H
 

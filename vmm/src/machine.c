@@ -34,10 +34,11 @@ static const struct cpuid_rule program_rules[] = {
 };
 
 /*
- * Linux guests see more. KVM emulates x2APIC and the deadline timer whatever the processor has. That they
- * run under a hypervisor named KVM makes Linux stay in x2APIC mode without remapping of interrupts; this
- * one has no features, so that nothing of it is used. The TSC and the local APIC's timer go on in all states, at one rate. There
- * are machine checks, with no bank to report any, and no memory types by MTRR.
+ * Linux guests see more. KVM emulates x2APIC and the deadline timer whatever the processor has.
+ * That they run under a hypervisor named KVM makes Linux stay in x2APIC mode without remapping of
+ * interrupts; this one has no features, so that nothing of it is used. The TSC and the local APIC's
+ * timer go on in all states, at one rate. There are machine checks, with no bank to report any, and
+ * no memory types by MTRR.
  */
 static const struct cpuid_rule linux_rules[] = {
 	{ 0x00000000, ALL, ALL, ALL, ALL, { 0 } },

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A PCI bus with nothing on it but the bridge that it belongs to, by configuration mechanism 1 (PCI Local
- * Bus Specification 3.0, 3.2.2.3.2). Linux calls a PC without any an error.
+ * A PCI bus with nothing on it but the bridge that it belongs to, by configuration mechanism 1 (PCI
+ * Local Bus Specification 3.0, 3.2.2.3.2). Linux calls a PC without any an error.
  */
 #ifndef VMM_PCI_HOST_H
 #define VMM_PCI_HOST_H
