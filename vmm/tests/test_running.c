@@ -840,6 +840,75 @@ static void F29_T7_a_write_that_is_not_let_through_ends_the_guest(void **state)
 	end_world(world);
 }
 
+/* ---- guest memory, for devices ---- */
+
+/* Of the guest's own memory at @page of the file. */
+static uint64_t word_for(struct guest *guest, uint64_t page, uint64_t offset)
+{
+	struct gpa at = { file_base.v + page * EPT_PAGE_BYTES + offset };
+	uint64_t word;
+
+	assert_true(guest_read(guest, at, &word, sizeof(word)));
+	return word;
+}
+
+/* What is written for a guest is unshared as its own writes are, and no other guest sees it. */
+static void F22_what_is_written_for_a_guest_is_its_own(void **state)
+{
+	struct world *world = make_world(2, EPT_PRIVATE);
+	struct guest *one = prepare(world, RUNNING_SPIN);
+	struct guest *other = prepare(world, RUNNING_SPIN);
+	const uint64_t words[] = { 99, 98 };
+	struct gpa across = { file_base.v + EPT_PAGE_BYTES - 8 };
+
+	(void)state;
+	assert_int_equal(word_for(one, 0, 0), 1);
+	assert_true(guest_write(one, across, words, sizeof(words)));
+	assert_int_equal(word_for(one, 0, EPT_PAGE_BYTES - 8), 99);
+	assert_int_equal(word_for(one, 1, 0), 98);
+	assert_int_equal(word_for(one, 0, 0), 1);
+	assert_int_equal(word_for(other, 0, EPT_PAGE_BYTES - 8), ~UINT64_C(1));
+	assert_int_equal(word_for(other, 1, 0), 2);
+	assert_true(guest_write(other, across, words, 1));
+	assert_int_equal(word_for(other, 1, 0), 2);
+	assert_int_equal(word_for(one, 1, 0), 98);
+	end_world(world);
+}
+
+static void F22_what_is_not_the_guests_is_not_accessed_for_it(void **state)
+{
+	struct world *world = make_world(1, EPT_PRIVATE);
+	struct guest *guest = prepare(world, RUNNING_SPIN);
+	struct gpa end = { file_base.v + RUNNING_PAGES * EPT_PAGE_BYTES };
+	const struct gpa strange[] = { { 0 }, { end.v }, { end.v - 4 }, { UINT64_MAX - 3 } };
+	uint64_t word = 99;
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(strange) / sizeof(strange[0]); i++) {
+		assert_false(guest_read(guest, strange[i], &word, sizeof(word)));
+		assert_false(guest_write(guest, strange[i], &word, sizeof(word)));
+	}
+	DO(fleet_protect(world->fleet, guest, file_base, EPT_PAGE_BYTES, EPT_READ, error));
+	assert_false(guest_write(guest, file_base, &word, sizeof(word)));
+	assert_int_equal(word_for(guest, 0, 0), 1);
+	end_world(world);
+}
+
+/* In mode shared, what is written for a guest is in the file, as its own writes are. */
+static void F22_what_is_written_for_a_guest_is_in_the_file(void **state)
+{
+	struct world *world = make_world(2, EPT_SHARED);
+	struct guest *one = prepare(world, RUNNING_SPIN);
+	struct guest *other = prepare(world, RUNNING_SPIN);
+	uint64_t word = 99;
+
+	(void)state;
+	assert_true(guest_write(one, file_base, &word, sizeof(word)));
+	assert_int_equal(word_for(other, 0, 0), 99);
+	assert_int_equal(file_word(world, 0, 0), 99);
+	end_world(world);
+}
+
 /* ---- what is refused ---- */
 
 static void S10_what_cannot_be_done_is_refused_and_changes_nothing(void **state)
@@ -881,6 +950,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(F29_T7_who_watches_is_told_before_a_write),
 		cmocka_unit_test(F29_T7_writes_through_s2vm_are_told_too),
 		cmocka_unit_test(F29_T7_a_write_that_is_not_let_through_ends_the_guest),
+		cmocka_unit_test(F22_what_is_written_for_a_guest_is_its_own),
+		cmocka_unit_test(F22_what_is_not_the_guests_is_not_accessed_for_it),
+		cmocka_unit_test(F22_what_is_written_for_a_guest_is_in_the_file),
 		cmocka_unit_test(S10_what_cannot_be_done_is_refused_and_changes_nothing),
 	};
 	struct host host = { .fd = -1 };
