@@ -582,12 +582,15 @@ static void S6_the_other_pages_of_an_entry_of_2_mib_are_forgotten_too(void **sta
 		struct world *world = world_of(state);
 		uint32_t file = world_file(world, PAGES, kind == WATCH);
 		uint32_t spare = world_spare_file(world, 4);
-		struct guest *a =
-			guest_with(world, file, kind == WATCH ? EPT_SHARED : EPT_PRIVATE, true);
+		struct ept_region region = region_of(AT, MIB2, file, 0, RW);
+		struct guest *a = guest_create(world, 0, true);
 		struct file_page page = { file, PAGE };
 		enum ept_status status = EPT_INVALID;
 		struct tally tally;
 
+		region.mode = kind == WATCH ? EPT_SHARED : EPT_PRIVATE;
+		region.large = true;
+		assert_int_equal(guest_map(a, &region), EPT_OK);
 		guest_must_read(a, AT + (PAGE + 1) * KIB4, world_stamp(file, PAGE + 1, 0));
 		if (kind == RECLAIM)
 			status = world_reclaim(world, page, 1, &tally);
@@ -599,7 +602,7 @@ static void S6_the_other_pages_of_an_entry_of_2_mib_are_forgotten_too(void **sta
 		assert_int_equal(status, EPT_OK);
 		assert_int_equal(tally.gate_edits, 1);
 		/* The world looks for what is cached of no region. */
-		assert_int_equal(guest_unmap(a, AT, BYTES), EPT_OK);
+		assert_int_equal(guest_unmap(a, AT, MIB2), EPT_OK);
 		world_destroy(world);
 	}
 }
