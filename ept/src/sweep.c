@@ -91,6 +91,7 @@ static bool edit_table(struct ept_change *change, struct ept_table *table, unsig
 		if (wanted(change, table->level, entry) != entry) {
 			ept_change_store(change, table, index,
 					 wanted(change, table->level, entry));
+			sweep->large = sweep->large || table->level > 1;
 			any = true;
 			if (sweep->kind == HARVEST)
 				note_accessed(sweep, page.page & ~(span - 1), span);
@@ -167,23 +168,48 @@ static void edit_one(struct ept_change *change)
 	} while (busy);
 }
 
+/* Pages of a file, from @page on and before @end. */
+struct stretch {
+	struct file_page page;
+	uint64_t end;
+};
+
+/* All pages that share an entry of 2 MiB with those of the pass, and these. */
+static struct stretch around(const struct ept *ept, const struct ept_sweep *sweep)
+{
+	uint64_t pages = ept_file_pages(ept, sweep->at.file);
+	uint64_t end = (sweep->end + EPT_ENTRIES - 1) & ~(uint64_t)(EPT_ENTRIES - 1);
+
+	return (struct stretch){
+		.page = { sweep->at.file, sweep->first & ~(uint64_t)(EPT_ENTRIES - 1) },
+		.end = end < pages ? end : pages,
+	};
+}
+
 /* The place of a page that is not to be used any more after the pass. */
 static struct fpa old_place(const struct ept_change *change, struct file_page page)
 {
-	if (change->sweep.kind == MOVE)
+	if (change->sweep.kind == MOVE && page.page == change->sweep.first)
 		return change->sweep.from;
 	return ept_file_page_at(change->ept, page);
 }
 
-/* Translations to all pages of the pass go, with one call for each contiguous stretch. */
+/*
+ * Translations to all pages of the pass go, with one call for each contiguous stretch. Where an entry
+ * of 2 MiB was edited, those to its other pages go too: nobody would think of them later, for there is
+ * no entry that they come from.
+ */
 static void invalidate(struct ept_change *change)
 {
 	struct ept_invalidation *items = change->invalidations.items;
-	struct file_page page = { change->sweep.at.file, change->sweep.first };
+	const struct ept_sweep *sweep = &change->sweep;
+	struct stretch pages = { { sweep->at.file, sweep->first }, sweep->end };
 
-	for (; page.page < change->sweep.end; page.page++) {
+	if (sweep->large)
+		pages = around(change->ept, sweep);
+	for (; pages.page.page < pages.end; pages.page.page++) {
 		size_t count = change->invalidations.count;
-		struct fpa at = old_place(change, page);
+		struct fpa at = old_place(change, pages.page);
 
 		if (count && items[count - 1].start.v + items[count - 1].bytes == at.v) {
 			items[count - 1].bytes += EPT_PAGE_BYTES;
@@ -277,14 +303,19 @@ static bool range_valid(const struct ept *ept, struct file_page first, uint64_t 
 	return count && first.page < pages && count <= pages - first.page;
 }
 
-/* Stretches that pages of the range lie in, at most. */
-static size_t stretches(const struct ept *ept, struct file_page first, uint64_t count)
+/* In how many pieces the pages lie that invalidate() may name, at most. */
+static size_t pieces(const struct ept *ept, const struct ept_sweep *sweep)
 {
+	struct stretch pages = around(ept, sweep);
 	struct file_page to;
 	size_t moved = 0;
 
-	for (struct file_page page = first; page.page < first.page + count; page.page++)
-		moved += ept_file_page_moved(ept, page, &to);
+	for (; pages.page.page < pages.end; pages.page.page++) {
+		if (pages.page.page % EPT_ENTRIES == 0 && ept_file_is_plain(ept, pages.page))
+			pages.page.page += EPT_ENTRIES - 1;
+		else
+			moved += ept_file_page_moved(ept, pages.page, &to);
+	}
 	return 2 * moved + 1;
 }
 
@@ -307,7 +338,7 @@ static enum ept_status begin(struct ept *ept, struct file_page first, uint64_t c
 	if (ept_change_reserve(change, EPT_ENTRIES) &&
 	    ept_list_reserve(&change->found, ept->config.memory.table_count,
 			     sizeof(struct rmap_entry)) &&
-	    ept_list_reserve(&change->invalidations, stretches(ept, first, count),
+	    ept_list_reserve(&change->invalidations, pieces(ept, &change->sweep),
 			     sizeof(struct ept_invalidation)))
 		return EPT_OK;
 	return ept_sweep_end(change, EPT_NO_MEMORY);

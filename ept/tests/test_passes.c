@@ -570,6 +570,64 @@ static void F27_a_page_that_is_reclaimed_during_a_fault(void **state)
 	world_destroy(world);
 }
 
+/*
+ * A pass over one page takes an entry of 2 MiB away, and with it what vCPUs have cached of the other
+ * pages: when these are unmapped, no entry is left that would say so (sweep.c: around).
+ */
+static void S6_the_other_pages_of_an_entry_of_2_mib_are_forgotten_too(void **state)
+{
+	enum { RECLAIM, WATCH, MOVE, KINDS };
+
+	for (unsigned kind = RECLAIM; kind < KINDS; kind++) {
+		struct world *world = world_of(state);
+		uint32_t file = world_file(world, PAGES, kind == WATCH);
+		uint32_t spare = world_spare_file(world, 4);
+		struct ept_region region = region_of(AT, MIB2, file, 0, RW);
+		struct guest *a = guest_create(world, 0, true);
+		struct file_page page = { file, PAGE };
+		enum ept_status status = EPT_INVALID;
+		struct tally tally;
+
+		region.mode = kind == WATCH ? EPT_SHARED : EPT_PRIVATE;
+		region.large = true;
+		assert_int_equal(guest_map(a, &region), EPT_OK);
+		guest_must_read(a, AT + (PAGE + 1) * KIB4, world_stamp(file, PAGE + 1, 0));
+		if (kind == RECLAIM)
+			status = world_reclaim(world, page, 1, &tally);
+		else if (kind == WATCH)
+			status = world_watch(world, page, 1, &tally);
+		else
+			status = world_move_page(world, page, (struct file_page){ spare, 0 },
+						 &tally);
+		assert_int_equal(status, EPT_OK);
+		assert_int_equal(tally.gate_edits, 1);
+		/* The world looks for what is cached of no region. */
+		assert_int_equal(guest_unmap(a, AT, MIB2), EPT_OK);
+		world_destroy(world);
+	}
+}
+
+/* A harvest of one page counts an entry of 2 MiB as read, and the next one finds out all over again. */
+static void F27_a_harvest_asks_about_all_of_an_entry_of_2_mib(void **state)
+{
+	struct world *world = world_of(state);
+	uint32_t file = world_file(world, PAGES, false);
+	struct guest *a = guest_with(world, file, EPT_PRIVATE, true);
+	uint64_t accessed[PAGES / 64] = { 0 };
+	struct tally tally;
+
+	guest_must_read(a, AT + (PAGE + 1) * KIB4, world_stamp(file, PAGE + 1, 0));
+	assert_int_equal(world_harvest(world, (struct file_page){ file, PAGE }, 1, accessed, &tally),
+			 EPT_OK);
+	guest_must_read(a, AT + (PAGE + 1) * KIB4, world_stamp(file, PAGE + 1, 0));
+	memset(accessed, 0, sizeof(accessed));
+	assert_int_equal(world_harvest(world, (struct file_page){ file, PAGE + 1 }, 1, accessed,
+				       &tally),
+			 EPT_OK);
+	assert_int_equal(accessed[0] & 1, 1);
+	world_destroy(world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -591,6 +649,8 @@ int main(void)
 		EACH_FORMAT(F27_a_harvest_of_more_entries_than_tables_while_one_goes),
 		EACH_FORMAT(F29_a_page_that_becomes_watched_during_a_fault),
 		EACH_FORMAT(F27_a_page_that_is_reclaimed_during_a_fault),
+		EACH_FORMAT(S6_the_other_pages_of_an_entry_of_2_mib_are_forgotten_too),
+		EACH_FORMAT(F27_a_harvest_asks_about_all_of_an_entry_of_2_mib),
 	};
 
 	return cmocka_run_group_tests_name("ept.passes", tests, NULL, NULL);

@@ -118,6 +118,7 @@ struct ept_sweep {
 	uint64_t first;
 	uint64_t end;
 	uint64_t tables;	/* edited so far */
+	bool large;		/* an entry of 2 MiB among them, so it is about more pages than asked for */
 	uint64_t *accessed;	/* harvest: the caller's bits */
 	struct fpa from;	/* move: where the page lay, */
 	struct file_page to;	/* which page it is to lie in, */
