@@ -62,7 +62,6 @@ static bool write_map(struct disk *disk)
 		if (!disk_transfer(disk, overlay->fd, true, (page + 1) * DISK_CLUSTER,
 				   overlay->map + page * DISK_CLUSTER, DISK_CLUSTER))
 			return false;
-		overlay->changed[page] = false;
 	}
 	return true;
 }
@@ -72,13 +71,19 @@ static bool map_changed(const struct disk_overlay *overlay)
 	return memchr(overlay->changed, true, overlay->map_pages) != NULL;
 }
 
+/* Until all of it is durable, every page of the map that has changed stays to be written. */
 bool overlay_flush(struct disk *disk)
 {
-	if (fdatasync(disk->overlay->fd) < 0)
+	struct disk_overlay *overlay = disk->overlay;
+
+	if (fdatasync(overlay->fd) < 0)
 		return false;
-	if (!map_changed(disk->overlay))
+	if (!map_changed(overlay))
 		return true;
-	return write_map(disk) && fdatasync(disk->overlay->fd) == 0;
+	if (!write_map(disk) || fdatasync(overlay->fd) < 0)
+		return false;
+	memset(overlay->changed, false, overlay->map_pages);
+	return true;
 }
 
 /* --- reading and writing --- */
