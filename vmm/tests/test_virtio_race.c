@@ -23,7 +23,7 @@
 #include "virtio_mmio.h"
 
 #define ENTRIES	  8u
-#define CHAINS	  300000u
+#define CHAINS	  100000u
 #define SECONDS	  60
 #define MEMORY	  0x4000
 #define AVAILABLE 0x1000
