@@ -12,7 +12,7 @@
  *
  * Data is made durable before the bits that say that it is here, so what was flushed stays, and
  * what was not is as new or as before, for each cluster. A base that has changed since the overlay
- * was made is refused.
+ * was made is refused, also one that is an overlay.
  *
  * A disk has no lock of its own: it belongs to one device (device.h).
  */
@@ -71,6 +71,13 @@ bool disk_open(struct disk *disk, const char *path, enum disk_access access, str
  */
 bool disk_open_overlay(struct disk *disk, const char *base, const char *overlay,
 		       struct error *error);
+
+/*
+ * The same over several layers, of which the first is the base and each other one an overlay of
+ * those before it: all of them are only read, and may be under any number of disks.
+ */
+bool disk_open_overlays(struct disk *disk, const char *const *layers, unsigned count,
+			const char *overlay, struct error *error);
 
 /* Also writes what an overlay has in memory, as far as that can be done. */
 void disk_close(struct disk *disk);

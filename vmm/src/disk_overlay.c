@@ -22,11 +22,12 @@ struct header {
 	uint32_t version;
 	uint32_t cluster_bytes;
 	uint64_t base_bytes;
-	int64_t base_changed_s; /* when the base was written last */
+	int64_t base_changed_s; /* when it, or the overlay under this one, was written last */
 	int64_t base_changed_ns;
 };
 
 struct disk_overlay {
+	struct disk_overlay *under; /* what is only read; NULL: the base */
 	int fd;
 	uint64_t clusters;
 	uint64_t data_at;
@@ -62,7 +63,6 @@ static bool write_map(struct disk *disk)
 		if (!disk_transfer(disk, overlay->fd, true, (page + 1) * DISK_CLUSTER,
 				   overlay->map + page * DISK_CLUSTER, DISK_CLUSTER))
 			return false;
-		overlay->changed[page] = false;
 	}
 	return true;
 }
@@ -72,13 +72,19 @@ static bool map_changed(const struct disk_overlay *overlay)
 	return memchr(overlay->changed, true, overlay->map_pages) != NULL;
 }
 
+/* Until all of it is durable, every page of the map that has changed stays to be written. */
 bool overlay_flush(struct disk *disk)
 {
-	if (fdatasync(disk->overlay->fd) < 0)
+	struct disk_overlay *overlay = disk->overlay;
+
+	if (fdatasync(overlay->fd) < 0)
 		return false;
-	if (!map_changed(disk->overlay))
+	if (!map_changed(overlay))
 		return true;
-	return write_map(disk) && fdatasync(disk->overlay->fd) == 0;
+	if (!write_map(disk) || fdatasync(overlay->fd) < 0)
+		return false;
+	memset(overlay->changed, false, overlay->map_pages);
+	return true;
 }
 
 /* --- reading and writing --- */
@@ -106,30 +112,40 @@ static bool batch_add(struct batch *batch, struct disk_transfer transfer)
 	return true;
 }
 
-/* How many of @bytes from @offset on are all in the overlay, or all in the base. */
-static size_t same_place(const struct disk_overlay *overlay, uint64_t offset, size_t bytes)
+/* The uppermost overlay that has a cluster; NULL: it is the base's. */
+static const struct disk_overlay *layer_of(const struct disk *disk, uint64_t cluster)
 {
-	bool here = is_here(overlay, offset / DISK_CLUSTER);
+	const struct disk_overlay *overlay = disk->overlay;
+
+	while (overlay && !is_here(overlay, cluster))
+		overlay = overlay->under;
+	return overlay;
+}
+
+/* How many of @bytes from @offset on are all in the same layer. */
+static size_t same_layer(const struct disk *disk, uint64_t offset, size_t bytes)
+{
+	const struct disk_overlay *layer = layer_of(disk, offset / DISK_CLUSTER);
 	uint64_t end = (offset / DISK_CLUSTER + 1) * DISK_CLUSTER;
 
-	while (end < offset + bytes && is_here(overlay, end / DISK_CLUSTER) == here)
+	while (end < offset + bytes && layer_of(disk, end / DISK_CLUSTER) == layer)
 		end += DISK_CLUSTER;
 	return end < offset + bytes ? (size_t)(end - offset) : bytes;
 }
 
 bool overlay_read(struct disk *disk, uint64_t offset, void *to, size_t bytes)
 {
-	struct disk_overlay *overlay = disk->overlay;
 	struct batch batch = { .disk = disk };
 	char *at = to;
 
 	while (bytes) {
-		size_t part = same_place(overlay, offset, bytes);
+		const struct disk_overlay *layer = layer_of(disk, offset / DISK_CLUSTER);
+		size_t part = same_layer(disk, offset, bytes);
 		struct disk_transfer transfer = { disk->fd, false, offset, at, part };
 
-		if (is_here(overlay, offset / DISK_CLUSTER)) {
-			transfer.fd = overlay->fd;
-			transfer.offset += overlay->data_at;
+		if (layer) {
+			transfer.fd = layer->fd;
+			transfer.offset += layer->data_at;
 		}
 		if (!batch_add(&batch, transfer))
 			return false;
@@ -141,7 +157,7 @@ bool overlay_read(struct disk *disk, uint64_t offset, void *to, size_t bytes)
 }
 
 /*
- * Copies a cluster of the base, the last one of which may be short, so that a part of it can be
+ * Copies a cluster from below, the last one of which may be short, so that a part of it can be
  * written.
  */
 static bool bring_here(struct disk *disk, uint64_t cluster)
@@ -155,14 +171,14 @@ static bool bring_here(struct disk *disk, uint64_t cluster)
 		return true;
 	if (bytes > disk->bytes - offset)
 		bytes = (size_t)(disk->bytes - offset);
-	if (!disk_transfer(disk, disk->fd, false, offset, copy, bytes) ||
+	if (!overlay_read(disk, offset, copy, bytes) ||
 	    !disk_transfer(disk, overlay->fd, true, overlay->data_at + offset, copy, sizeof(copy)))
 		return false;
 	set_here(overlay, cluster, 1);
 	return true;
 }
 
-/* Only where a write begins or ends within a cluster is something of the base needed. */
+/* Only where a write begins or ends within a cluster is something from below needed. */
 bool overlay_write(struct disk *disk, uint64_t offset, const void *from, size_t bytes)
 {
 	struct disk_overlay *overlay = disk->overlay;
@@ -222,12 +238,14 @@ bool overlay_zero(struct disk *disk, uint64_t offset, uint64_t bytes, enum disk_
 
 /* --- opening --- */
 
-static bool describe_base(const struct disk *disk, struct header *header, struct error *error)
+/* What the next layer is made for: the uppermost one up to now, called @name. */
+static bool describe_under(const struct disk *disk, const char *name, struct header *header,
+			   struct error *error)
 {
 	struct stat status;
 
-	if (fstat(disk->fd, &status) < 0)
-		return error_set(error, EXIT_INPUT, "%s: %s", disk->name, strerror(errno));
+	if (fstat(disk->overlay ? disk->overlay->fd : disk->fd, &status) < 0)
+		return error_set(error, EXIT_INPUT, "%s: %s", name, strerror(errno));
 	*header = (struct header){
 		.version = VERSION,
 		.cluster_bytes = DISK_CLUSTER,
@@ -243,9 +261,10 @@ static bool allocate(struct disk *disk, struct error *error)
 {
 	struct disk_overlay *overlay = calloc(1, sizeof(*overlay));
 
-	disk->overlay = overlay;
 	if (!overlay)
 		return error_set(error, EXIT_FAILED, "out of memory");
+	overlay->under = disk->overlay;
+	disk->overlay = overlay;
 	overlay->fd = -1;
 	overlay->clusters = (disk->bytes + DISK_CLUSTER - 1) / DISK_CLUSTER;
 	overlay->map_pages = (overlay->clusters / 8 + DISK_CLUSTER) / DISK_CLUSTER;
@@ -271,7 +290,7 @@ static bool begin(struct disk *disk, const char *path, struct header *header, st
 			 strerror(errno));
 }
 
-static bool check_header(const struct disk *disk, const char *path, const struct header *is,
+static bool check_header(const char *path, const char *under, const struct header *is,
 			 const struct header *expected, struct error *error)
 {
 	if (memcmp(is->magic, expected->magic, sizeof(is->magic)) != 0)
@@ -283,12 +302,12 @@ static bool check_header(const struct disk *disk, const char *path, const struct
 	if (memcmp(is, expected, sizeof(*is)) != 0)
 		return error_set(error, EXIT_INPUT,
 				 "%s is not an overlay of %s as it is now: that was written to, or it is another one",
-				 path, disk->name);
+				 path, under);
 	return true;
 }
 
-static bool load(struct disk *disk, const char *path, const struct header *expected,
-		 struct error *error)
+static bool load(struct disk *disk, const char *path, const char *under,
+		 const struct header *expected, struct error *error)
 {
 	struct disk_overlay *overlay = disk->overlay;
 	struct header header = { 0 };
@@ -296,7 +315,7 @@ static bool load(struct disk *disk, const char *path, const struct header *expec
 	/* What is too short is none, whatever else it is. */
 	if (!disk_transfer(disk, overlay->fd, false, 0, &header, sizeof(header)))
 		memset(&header, 0, sizeof(header));
-	if (!check_header(disk, path, &header, expected, error))
+	if (!check_header(path, under, &header, expected, error))
 		return false;
 	if (lseek(overlay->fd, 0, SEEK_END) < (off_t)file_bytes(overlay))
 		return error_set(error, EXIT_INPUT, "the overlay %s has been cut off", path);
@@ -335,13 +354,25 @@ static int open_file(const char *path, bool *made, struct error *error)
 	return -1;
 }
 
-static bool open_overlay(struct disk *disk, const char *path, struct error *error)
+/* An overlay that is only read from now on, over layer @under. */
+static bool open_frozen(struct disk *disk, const char *path, const char *under, struct error *error)
+{
+	struct header header;
+
+	if (!describe_under(disk, under, &header, error) || !allocate(disk, error))
+		return false;
+	disk->overlay->fd = disk_file_open(path, DISK_READ_ONLY, error);
+	return disk->overlay->fd >= 0 && load(disk, path, under, &header, error);
+}
+
+static bool open_overlay(struct disk *disk, const char *path, const char *under,
+			 struct error *error)
 {
 	struct header header;
 	bool made;
 	bool good;
 
-	if (!describe_base(disk, &header, error) || !allocate(disk, error))
+	if (!describe_under(disk, under, &header, error) || !allocate(disk, error))
 		return false;
 	disk->overlay->fd = open_file(path, &made, error);
 	if (disk->overlay->fd < 0)
@@ -349,18 +380,22 @@ static bool open_overlay(struct disk *disk, const char *path, struct error *erro
 	if (lseek(disk->overlay->fd, 0, SEEK_END) == 0)
 		good = begin(disk, path ? path : "in memory", &header, error);
 	else
-		good = load(disk, path, &header, error);
+		good = load(disk, path, under, &header, error);
 	if (!good && made)
 		unlink(path);
 	return good;
 }
 
-bool disk_open_overlay(struct disk *disk, const char *base, const char *overlay,
-		       struct error *error)
+bool disk_open_overlays(struct disk *disk, const char *const *layers, unsigned count,
+			const char *overlay, struct error *error)
 {
-	if (!disk_open(disk, base, DISK_READ_ONLY, error))
+	bool good = disk_open(disk, layers[0], DISK_READ_ONLY, error);
+
+	if (!good)
 		return false;
-	if (!open_overlay(disk, overlay, error)) {
+	for (unsigned i = 1; good && i < count; i++)
+		good = open_frozen(disk, layers[i], layers[i - 1], error);
+	if (!good || !open_overlay(disk, overlay, layers[count - 1], error)) {
 		disk_close(disk);
 		return false;
 	}
@@ -368,17 +403,25 @@ bool disk_open_overlay(struct disk *disk, const char *base, const char *overlay,
 	return true;
 }
 
+bool disk_open_overlay(struct disk *disk, const char *base, const char *overlay,
+		       struct error *error)
+{
+	return disk_open_overlays(disk, &base, 1, overlay, error);
+}
+
 void overlay_close(struct disk *disk)
 {
-	struct disk_overlay *overlay = disk->overlay;
-
 	/* Nobody was promised that this is durable, and there is nobody to tell any more. */
-	if (overlay->fd >= 0) {
+	if (disk->access == DISK_WRITABLE)
 		(void)write_map(disk);
-		close(overlay->fd);
+	while (disk->overlay) {
+		struct disk_overlay *overlay = disk->overlay;
+
+		disk->overlay = overlay->under;
+		if (overlay->fd >= 0)
+			close(overlay->fd);
+		free(overlay->changed);
+		free(overlay->map);
+		free(overlay);
 	}
-	free(overlay->changed);
-	free(overlay->map);
-	free(overlay);
-	disk->overlay = NULL;
 }

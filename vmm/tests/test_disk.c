@@ -27,6 +27,7 @@
 static char directory[] = "/tmp/s2vm-disk-XXXXXX";
 static char base[64];
 static char overlay[64];
+static char upper[64];
 static unsigned char model[BYTES];
 static struct error error;
 
@@ -37,6 +38,7 @@ static int setup(void **state)
 		return -1;
 	snprintf(base, sizeof(base), "%s/base", directory);
 	snprintf(overlay, sizeof(overlay), "%s/overlay", directory);
+	snprintf(upper, sizeof(upper), "%s/upper", directory);
 	return 0;
 }
 
@@ -45,6 +47,7 @@ static int teardown(void **state)
 	(void)state;
 	unlink(base);
 	unlink(overlay);
+	unlink(upper);
 	return rmdir(directory);
 }
 
@@ -55,6 +58,7 @@ static int begin(void **state)
 
 	(void)state;
 	unlink(overlay);
+	unlink(upper);
 	unlink(base);
 	for (unsigned i = 0; i < BYTES; i++)
 		model[i] = (unsigned char)(1 + i / DISK_SECTOR % 250);
@@ -355,6 +359,51 @@ static void what_is_no_overlay_is_refused(void **state)
 	refuse(disk_open_overlay(&disk, base, elsewhere, &error), "cannot make");
 }
 
+/* A disk that was written to for a while, under two that go on from there. */
+static void overlays_may_lie_on_overlays(void **state)
+{
+	static unsigned char frozen[BYTES];
+	const struct timespec long_ago[] = { { 1, 0 }, { 1, 0 } };
+	const char *const layers[] = { base, overlay };
+	struct disk first;
+	struct disk second;
+	struct disk disk;
+
+	(void)state;
+	assert_true(disk_open_overlay(&disk, base, overlay, &error));
+	for (unsigned i = 0; i < 20; i++)
+		operate(&disk);
+	disk_close(&disk);
+	/* Clocks of file systems are coarse. */
+	assert_int_equal(utimensat(AT_FDCWD, overlay, long_ago, 0), 0);
+	memcpy(frozen, model, BYTES);
+	assert_true(disk_open_overlays(&first, layers, 2, upper, &error));
+	assert_true(disk_open_overlays(&second, layers, 2, NULL, &error));
+	for (unsigned i = 0; i < 100; i++) {
+		operate(&first);
+		check_shows_model(&first);
+	}
+	disk_close(&first);
+	/* Those under it may not be written meanwhile. */
+	refuse(disk_open_overlay(&disk, base, overlay, &error), "in use");
+	assert_true(disk_open_overlays(&first, layers, 2, upper, &error));
+	check_shows_model(&first);
+	disk_close(&first);
+	memcpy(model, frozen, BYTES);
+	check_shows_model(&second);
+	disk_close(&second);
+	check_base_is_as_it_was();
+	/* Nor be written at all, as long as somebody goes on from there. */
+	assert_true(disk_open_overlay(&disk, base, overlay, &error));
+	memset(model, 'z', 10);
+	assert_true(disk_write(&disk, 0, model, 10));
+	disk_close(&disk);
+	refuse(disk_open_overlays(&first, layers, 2, upper, &error), "written to");
+	/* The other way round, they are none. */
+	refuse(disk_open_overlays(&first, (const char *const[]){ base, base }, 2, upper, &error),
+	       "no overlay");
+}
+
 /* Files may not become as long as it has to be. */
 static void an_overlay_that_cannot_be_made_is_not_left(void **state)
 {
@@ -402,6 +451,7 @@ int main(void)
 		cmocka_unit_test_setup(an_overlay_has_what_was_written_only, begin),
 		cmocka_unit_test_setup(what_was_flushed_is_there_after_a_crash, begin),
 		cmocka_unit_test_setup(what_is_no_overlay_is_refused, begin),
+		cmocka_unit_test_setup(overlays_may_lie_on_overlays, begin),
 		cmocka_unit_test_setup(an_overlay_that_cannot_be_made_is_not_left, begin),
 		cmocka_unit_test_setup(an_overlay_of_another_base_is_refused, begin),
 	};
