@@ -86,7 +86,10 @@ void bench_free(struct bench_result *result);
 bool bench_run_guest(struct fleet *fleet, uint64_t argument, struct guest **guest,
 		     struct error *error);
 
-/* By nearest rank, after sorting @samples, which are in ns. */
+/* By nearest rank, after sorting @samples; 0 if there are none. */
+uint64_t bench_percentile(uint64_t *samples, uint64_t count, unsigned percent);
+
+/* Both points of @samples, which are in ns and are sorted afterwards. */
 struct bench_times bench_times_of(uint64_t *samples, uint64_t count);
 
 /* Whether all guests of all series computed what the file holds. */

@@ -180,21 +180,6 @@ static void timed_fault(struct world *world, struct ept_space *space, uint64_t g
 	op_end(world, op);
 }
 
-static int compare(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a;
-	uint64_t y = *(const uint64_t *)b;
-
-	return (x > y) - (x < y);
-}
-
-/* Nearest rank. */
-static uint64_t percentile(uint64_t *samples, uint64_t count, unsigned percent)
-{
-	qsort(samples, count, sizeof(*samples), compare);
-	return count ? samples[(count * percent + 99) / 100 - 1] : 0;
-}
-
 /* What two readings of the clock in a row differ by. */
 static uint64_t clock_cost(uint64_t *samples)
 {
@@ -203,7 +188,7 @@ static uint64_t clock_cost(uint64_t *samples)
 
 		samples[at] = now_ns() - start;
 	}
-	return percentile(samples, CLOCK_RUNS, 50);
+	return bench_percentile(samples, CLOCK_RUNS, 50);
 }
 
 /* ---- the world that a series runs in ---- */
@@ -536,8 +521,8 @@ bool bench_engine(struct bench_engine_result *result, struct error *error)
 	for (unsigned op = 0; op < BENCH_ENGINE_OPS && created; op++) {
 		struct bench_engine_figures *figures = &result->ops[op];
 
-		figures->p50 = percentile(world.samples[op], figures->count, 50);
-		figures->p99 = percentile(world.samples[op], figures->count, 99);
+		figures->p50 = bench_percentile(world.samples[op], figures->count, 50);
+		figures->p99 = bench_percentile(world.samples[op], figures->count, 99);
 	}
 	world_free(&world);
 	return created || error_set(error, EXIT_FAILED, "out of memory");

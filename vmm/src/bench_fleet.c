@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT
-#include <math.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -131,16 +130,18 @@ static int compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+uint64_t bench_percentile(uint64_t *samples, uint64_t count, unsigned percent)
+{
+	qsort(samples, count, sizeof(*samples), compare);
+	return count ? samples[(count * percent + 99) / 100 - 1] : 0;
+}
+
 struct bench_times bench_times_of(uint64_t *samples, uint64_t count)
 {
-	struct bench_times times = { 0 };
-
-	if (!count)
-		return times;
-	qsort(samples, count, sizeof(*samples), compare);
-	times.p50 = (double)samples[(count - 1) / 2] / 1e3;
-	times.p99 = (double)samples[(uint64_t)ceil((double)count * 0.99) - 1] / 1e3;
-	return times;
+	return (struct bench_times){
+		.p50 = (double)bench_percentile(samples, count, 50) / 1e3,
+		.p99 = (double)bench_percentile(samples, count, 99) / 1e3,
+	};
 }
 
 /* Sorts its part of the samples: only the parts' order matters, and they keep that. */
