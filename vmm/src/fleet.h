@@ -123,6 +123,10 @@ struct seat_door {
 	_Atomic(const struct ept_space *) space;
 	bool must_pass;		/* its gate, before it enters its guest again, */
 	struct fpa root;	/* and then have this root */
+	bool occupied;		/* there is a guest, which has not ended */
+	unsigned rests;		/* how many want its thread to rest */
+	bool resting;		/* it does: the vCPU has passed its gate, and nobody uses it */
+	pthread_cond_t rest;	/* one of these three has changed */
 	enum guest_status stop; /* what its guest is to end with; GUEST_RUNNING for no end */
 };
 
@@ -266,7 +270,7 @@ void seat_take(struct seat *seat, const struct ept_space *space);
 
 /* What a seat's thread is to do next. */
 struct seat_order {
-	enum { SEAT_ENTER, SEAT_PASS, SEAT_STOP } what;
+	enum { SEAT_ENTER, SEAT_PASS, SEAT_REST, SEAT_STOP } what;
 	struct fpa root;	/* SEAT_PASS: which to have afterwards */
 	enum guest_status stop; /* SEAT_STOP: what the guest ends with */
 };
@@ -278,11 +282,25 @@ void seat_leave(struct seat *seat);
 /* Whether somebody has asked the seat's guest to end. */
 bool seat_stops(struct seat *seat);
 
+/* By the seat's thread: its guest has ended. */
+void seat_clear(struct seat *seat);
+
 /* Asks a seat's guest to end. */
 void seat_stop(struct seat *seat, enum guest_status status);
 
 /* If the seat's guest is one of @space: see fleet_recall(). Returns when the vCPU is out. */
 void seat_recall(struct seat *seat, const struct ept_space *space, struct fpa root);
+
+/*
+ * Calls the seat's vCPU out, and returns when its thread rests: the vCPU has passed its gate, and who
+ * called may use it, and the guest's devices, until seat_release(). False, with nothing to release, if the
+ * seat's guest ends or has ended. With no engine lock held.
+ */
+bool seat_call_to_rest(struct seat *seat);
+void seat_release(struct seat *seat);
+
+/* By the seat's thread, for SEAT_REST and after the vCPU has passed its gate: returns when it is released. */
+void seat_rest(struct seat *seat);
 
 /*
  * Whether somebody has called the vCPU out since its guest was entered last: the root that it has may be

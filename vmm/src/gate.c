@@ -658,7 +658,7 @@ static void finish_port(struct gate_vcpu *vcpu)
 
 bool gate_pass(struct gate_vcpu *vcpu, const struct fpa *root, struct error *error)
 {
-	if (vcpu->gate->ops->leave_root)
+	if (root && vcpu->gate->ops->leave_root)
 		vcpu->gate->ops->leave_root(vcpu, root);
 	if (vcpu->in_gate)
 		return gate_commit(vcpu, NULL, 0, root, error);

@@ -27,6 +27,7 @@ enum gate_guests {
 };
 
 struct gate_ops;
+struct vcpu_state;
 
 /* What the processor's VMX wants and offers: read once, and the same for all vCPUs. */
 struct gate_vmx {
@@ -157,7 +158,9 @@ bool gate_finish_access(struct gate_vcpu *vcpu, struct gate_exit *exit);
 /*
  * Takes a vCPU that is not running, wherever its guest was interrupted, through its gate: when this
  * returns it has forgotten its cached translations and goes on with @root. An exception that was
- * about to be delivered is dropped, since its instruction runs again. False if KVM failed.
+ * about to be delivered is dropped, since its instruction runs again. With @root NULL, for Linux guests
+ * only, it keeps the root that it has; whoever may have taken that one away makes it pass once more.
+ * False if KVM failed.
  */
 bool gate_pass(struct gate_vcpu *vcpu, const struct fpa *root, struct error *error);
 
@@ -175,6 +178,29 @@ void gate_registers(const struct gate_vcpu *vcpu, const struct gate_exit *exit,
 
 /* Sets rax, for a call's result. */
 void gate_set_result(struct gate_vcpu *vcpu, uint64_t value);
+
+/*
+ * All that a Linux guest can notice of its CPU. The vCPU has passed its gate (gate_pass()), and has not
+ * been entered since; nobody else uses it. False if KVM failed.
+ */
+bool gate_save(const struct gate_vcpu *vcpu, struct vcpu_state *state, struct error *error);
+
+/* From where a guest goes on. */
+struct gate_restart {
+	struct fpa root;
+	const struct vcpu_state *state;
+	uint64_t tsc_offset; /* the same for all CPUs of a guest */
+};
+
+/*
+ * The offset to the host's TSC with which @vcpu shows what the saved TSC would, had it gone on since. For
+ * the first CPU of a guest.
+ */
+bool gate_time_offset(const struct gate_vcpu *vcpu, const struct vcpu_state *state,
+		      uint64_t *offset, struct error *error);
+
+/* Instead of gate_start(): the next gate_run() goes on with what was saved. */
+bool gate_restore(struct gate_vcpu *vcpu, const struct gate_restart *restart, struct error *error);
 
 /*
  * Interrupts a Linux guest, whether it runs or not: @vector is pending in its local APIC. To be called

@@ -78,6 +78,13 @@ struct gate_ops {
 	bool (*pass)(struct gate_vcpu *vcpu, const struct fpa *root, struct error *error);
 	void (*registers)(const struct gate_vcpu *vcpu, const struct gate_exit *exit,
 			  struct kvm_regs *registers);
+	/*
+	 * What the guest's processor and the gate's have one each of, for a vCPU at its gate. Restoring
+	 * leaves the vCPU about to enter its guest with @root. NULL where there are no Linux guests.
+	 */
+	void (*save)(const struct gate_vcpu *vcpu, struct vcpu_state *state);
+	bool (*restore)(struct gate_vcpu *vcpu, struct fpa root, const struct vcpu_state *state,
+			struct error *error);
 };
 
 extern const struct gate_ops gate_direct_ops, gate_svm_ops, gate_vmx_ops;

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "gate_internal.h"
+#include "gate_svm.h"
 #include "linux_boot.h"
 #include "s2vm/guest_abi.h"
 
@@ -20,10 +20,6 @@
 #define MSRPM_PAGE  (GATE_PAGE_COMMON + IOPM_PAGES)
 #define MSRPM_PAGES 2
 
-/* Pages of a vCPU. */
-enum { PAGE_GATE, PAGE_VMCB, PAGE_HOST_SAVE };
-
-#define EFER_SVME      (UINT64_C(1) << 12)
 #define MSR_HOST_SAVE  0xc0010117u
 #define EXIT_INVALID   UINT64_MAX
 #define CPUID_BYTES    2 /* of the instruction: without next-RIP saving it is stepped by hand */
@@ -37,18 +33,6 @@ enum { PAGE_GATE, PAGE_VMCB, PAGE_HOST_SAVE };
 #define MSR_EFER  0xc0000080u
 #define MSR_PAT	  0x277u
 #define MSR_TSC_AUX 0xc0000103u
-
-/* An event to inject, or that was being delivered: APM Vol. 2, "Event injection", EVENTINJ. */
-#define EVENT_VECTOR(event) ((event) & 0xff)
-#define EVENT_TYPE(event)   ((event) >> 8 & 7)
-#define EVENT_ERROR_CODE    (UINT64_C(1) << 11)
-#define EVENT_VALID	    (UINT64_C(1) << 31)
-#define VECTOR_BP 3
-#define VECTOR_OF 4
-#define VECTOR_UD 6
-#define VECTOR_GP 13
-
-enum event_type { EVENT_EXTERNAL = 0, EVENT_NMI = 2, EVENT_EXCEPTION = 3, EVENT_SOFTWARE = 4 };
 
 enum svm_exit {
 	SVM_EXIT_RDPMC = 0x6f,
@@ -66,61 +50,6 @@ enum svm_exit {
 	SVM_EXIT_NPF = 0x400,
 };
 
-struct vmcb_segment {
-	uint16_t selector;
-	uint16_t attributes;
-	uint32_t limit;
-	uint64_t base;
-};
-
-/* The parts of a VMCB that are used; the rest stays 0. */
-struct vmcb {
-	uint16_t intercept_cr_read;
-	uint16_t intercept_cr_write;
-	uint16_t intercept_dr_read;
-	uint16_t intercept_dr_write;
-	uint32_t intercept_exceptions;
-	uint32_t intercept_1;
-	uint32_t intercept_2;
-	uint8_t reserved_14[0x40 - 0x14];
-	uint64_t iopm;
-	uint64_t msrpm;
-	uint64_t tsc_offset;
-	uint32_t asid;
-	uint32_t tlb_control;
-	uint8_t reserved_60[0x70 - 0x60];
-	uint64_t exit_code;
-	uint64_t exit_info_1;
-	uint64_t exit_info_2;
-	uint64_t exit_int_info;
-	uint64_t nested_enable;
-	uint8_t reserved_98[0xa8 - 0x98];
-	uint64_t event;
-	uint64_t nested_cr3;
-	uint8_t reserved_b8[0x400 - 0xb8];
-	struct vmcb_segment es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr;
-	uint8_t reserved_4a0[0x4d0 - 0x4a0];
-	uint64_t efer;
-	uint8_t reserved_4d8[0x548 - 0x4d8];
-	uint64_t cr4, cr3, cr0, dr7, dr6, rflags, rip;
-	uint8_t reserved_580[0x5d8 - 0x580];
-	uint64_t rsp;
-	uint8_t reserved_5e0[0x5f8 - 0x5e0];
-	uint64_t rax;
-	uint8_t reserved_600[0x668 - 0x600];
-	uint64_t pat;
-	uint8_t reserved_670[0x1000 - 0x670];
-};
-
-_Static_assert(offsetof(struct vmcb, exit_code) == 0x70, "VMCB layout");
-_Static_assert(offsetof(struct vmcb, event) == 0xa8, "VMCB layout");
-_Static_assert(offsetof(struct vmcb, nested_cr3) == 0xb0, "VMCB layout");
-_Static_assert(offsetof(struct vmcb, efer) == 0x4d0, "VMCB layout");
-_Static_assert(offsetof(struct vmcb, cr4) == 0x548, "VMCB layout");
-_Static_assert(offsetof(struct vmcb, rip) == 0x578, "VMCB layout");
-_Static_assert(offsetof(struct vmcb, rax) == 0x5f8, "VMCB layout");
-_Static_assert(sizeof(struct vmcb) == EPT_PAGE_BYTES, "VMCB layout");
-
 /* What is intercepted, and so reaches the gate and not KVM: docs/security.md says why. */
 #define INTERCEPT_1                                                                               \
 	(UINT32_C(1) << 1    /* NMI */                                                            \
@@ -136,11 +65,6 @@ _Static_assert(sizeof(struct vmcb) == EPT_PAGE_BYTES, "VMCB layout");
 #define INTERCEPT_HLT (UINT32_C(1) << 24)
 /* VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT; MONITOR, MWAIT (both kinds), XSETBV. */
 #define INTERCEPT_2 (UINT32_C(0x7f) | UINT32_C(0xf) << 10)
-
-static struct vmcb *vmcb_of(const struct gate_vcpu *vcpu)
-{
-	return gate_vcpu_memory(vcpu, PAGE_VMCB);
-}
 
 /* Two bits for each MSR; 0xc000_0000 and up are the map's second part. */
 static void free_msr(uint8_t *map, uint32_t msr)
@@ -207,7 +131,7 @@ static struct vmcb_segment flat(uint16_t selector, uint16_t attributes)
 	return (struct vmcb_segment){ selector, attributes, 0xffffffff, 0 };
 }
 
-static void write_control(const struct gate_vcpu *vcpu, struct vmcb *vmcb, struct fpa root)
+void svm_write_control(const struct gate_vcpu *vcpu, struct vmcb *vmcb, struct fpa root)
 {
 	vmcb->intercept_1 = INTERCEPT_1;
 	if (vcpu->gate->guests == GATE_PROGRAMS)
@@ -271,24 +195,32 @@ static void write_linux(struct vmcb *vmcb, const struct linux_start *start)
 	vmcb->rip = start->rip;
 }
 
+static void svm_go_back(struct gate_vcpu *vcpu, struct kvm_regs *registers)
+{
+	registers->rip = gate_label(gate_svm_enter);
+	registers->rax = gate_vcpu_at(vcpu, PAGE_VMCB);
+}
+
+bool svm_begin_gate(struct gate_vcpu *vcpu, struct error *error)
+{
+	svm_go_back(vcpu, &vcpu->run->s.regs.regs);
+	return gate_set_sregs(vcpu, vcpu->gate->service_root, SELECTOR_GATE_CODE,
+			      SELECTOR_GATE_DATA, EFER_SVME, 0, error);
+}
+
 static bool svm_start(struct gate_vcpu *vcpu, const struct gate_start *start, struct error *error)
 {
 	struct vmcb *vmcb = vmcb_of(vcpu);
 
 	memset(vmcb, 0, sizeof(*vmcb));
-	write_control(vcpu, vmcb, start->root);
+	svm_write_control(vcpu, vmcb, start->root);
 	if (start->linux_start)
 		write_linux(vmcb, start->linux_start);
 	else
 		write_program(vmcb, start);
-	if (!gate_set_sregs(vcpu, vcpu->gate->service_root, SELECTOR_GATE_CODE,
-			    SELECTOR_GATE_DATA, EFER_SVME, 0, error))
-		return false;
 	vcpu->run->s.regs.regs = gate_first_registers(start);
-	vcpu->run->s.regs.regs.rip = gate_label(gate_svm_enter);
-	vcpu->run->s.regs.regs.rax = gate_vcpu_at(vcpu, PAGE_VMCB);
 	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
-	return true;
+	return svm_begin_gate(vcpu, error);
 }
 
 /* A nested page fault: APM Vol. 2, "Nested page faults", EXITINFO1. */
@@ -327,14 +259,19 @@ static void inject(struct vmcb *vmcb, unsigned vector, uint64_t more)
  * What was being delivered when the guest came out is delivered when it goes on: an interrupt would
  * be lost otherwise. Only the instructions INT, INT3 and INTO do it again themselves.
  */
-static void deliver_again(struct vmcb *vmcb)
+uint64_t svm_interrupted_event(const struct vmcb *vmcb)
 {
 	uint64_t event = vmcb->exit_int_info;
 	bool instruction = EVENT_TYPE(event) == EVENT_SOFTWARE ||
 			   (EVENT_TYPE(event) == EVENT_EXCEPTION &&
 			    (EVENT_VECTOR(event) == VECTOR_BP || EVENT_VECTOR(event) == VECTOR_OF));
 
-	vmcb->event = event & EVENT_VALID && !instruction ? event : 0;
+	return event & EVENT_VALID && !instruction ? event : 0;
+}
+
+static void deliver_again(struct vmcb *vmcb)
+{
+	vmcb->event = svm_interrupted_event(vmcb);
 }
 
 /*
@@ -512,12 +449,6 @@ static const unsigned char *svm_finish_list(struct gate_vcpu *vcpu, const struct
 	return gate_chain_end;
 }
 
-static void svm_go_back(struct gate_vcpu *vcpu, struct kvm_regs *registers)
-{
-	registers->rip = gate_label(gate_svm_enter);
-	registers->rax = gate_vcpu_at(vcpu, PAGE_VMCB);
-}
-
 /*
  * Where the vCPU is in its gate, VMRUN is still to come. From its guest an NMI takes it there, and
  * stays pending as long as GIF is 0.
@@ -525,20 +456,20 @@ static void svm_go_back(struct gate_vcpu *vcpu, struct kvm_regs *registers)
 static bool svm_pass(struct gate_vcpu *vcpu, const struct fpa *root, struct error *error)
 {
 	struct kvm_regs registers;
+	struct vmcb *vmcb = vmcb_of(vcpu);
 	bool in_guest;
 	bool taken;
 
 	if (!gate_in_guest(vcpu, &in_guest, error))
 		return false;
 	vcpu->runs++;
-	if (!in_guest) {
-		vmcb_of(vcpu)->nested_cr3 = root->v;
+	if (root)
+		vmcb->nested_cr3 = root->v;
+	if (!in_guest)
 		return true;
-	}
 	if (!gate_interrupt(vcpu, error))
 		return false;
-	deliver_again(vmcb_of(vcpu));
-	vmcb_of(vcpu)->nested_cr3 = root->v;
+	deliver_again(vmcb);
 	registers = vcpu->run->s.regs.regs;
 	taken = gate_run_chain(vcpu, gate_label(gate_svm_take_nmi), gate_stack(vcpu), error);
 	svm_go_back(vcpu, &registers);
@@ -572,4 +503,6 @@ const struct gate_ops gate_svm_ops = {
 	.go_back = svm_go_back,
 	.pass = svm_pass,
 	.registers = svm_registers,
+	.save = svm_save,
+	.restore = svm_restore,
 };

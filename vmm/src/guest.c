@@ -129,20 +129,47 @@ static bool finish_accesses(struct guest *guest)
 	return true;
 }
 
+/*
+ * The vCPU passes its gate: for others, who have taken its root away, or before its thread rests. False if
+ * the guest has ended.
+ */
+static bool pass(struct guest *guest, const struct fpa *root)
+{
+	struct error error;
+
+	if (!finish_accesses(guest))
+		return false;
+	if (!gate_pass(&guest->seat->vcpu, root, &error))
+		return guest_end(guest, GUEST_HOST_ERROR, "%s", error.text);
+	return true;
+}
+
+static bool obey(struct guest *guest, const struct seat_order *order)
+{
+	switch (order->what) {
+	case SEAT_PASS:
+		return pass(guest, &order->root);
+	case SEAT_REST:
+		if (!pass(guest, NULL))
+			return false;
+		seat_rest(guest->seat);
+		return true;
+	default:
+		return end_as_told(guest, order->stop);
+	}
+}
+
 /* Does what others want of the vCPU, until nobody does and it counts as in its guest. */
 static bool enter(struct guest *guest)
 {
 	struct seat_order order = seat_enter(guest->seat);
-	struct error error;
 
-	while (order.what == SEAT_PASS) {
-		if (!finish_accesses(guest))
+	while (order.what != SEAT_ENTER) {
+		if (!obey(guest, &order))
 			return false;
-		if (!gate_pass(&guest->seat->vcpu, &order.root, &error))
-			return guest_end(guest, GUEST_HOST_ERROR, "%s", error.text);
 		order = seat_enter(guest->seat);
 	}
-	return order.what == SEAT_ENTER || end_as_told(guest, order.stop);
+	return true;
 }
 
 /* Runs up to the next exit and serves it; false if the guest has ended. */

@@ -34,10 +34,12 @@ static void door_open(struct seat_door *door)
 {
 	pthread_mutex_init(&door->lock, NULL);
 	pthread_cond_init(&door->out, NULL);
+	pthread_cond_init(&door->rest, NULL);
 }
 
 static void door_close(struct seat_door *door)
 {
+	pthread_cond_destroy(&door->rest);
 	pthread_cond_destroy(&door->out);
 	pthread_mutex_destroy(&door->lock);
 }
@@ -57,6 +59,17 @@ void seat_take(struct seat *seat, const struct ept_space *space)
 	atomic_store(&door->space, space);
 	door->must_pass = false;
 	door->stop = GUEST_RUNNING;
+	door->occupied = true;
+	pthread_mutex_unlock(&door->lock);
+}
+
+void seat_clear(struct seat *seat)
+{
+	struct seat_door *door = &seat->door;
+
+	pthread_mutex_lock(&door->lock);
+	door->occupied = false;
+	pthread_cond_broadcast(&door->rest);
 	pthread_mutex_unlock(&door->lock);
 }
 
@@ -73,6 +86,8 @@ struct seat_order seat_enter(struct seat *seat)
 		order.what = SEAT_PASS;
 		order.root = door->root;
 		door->must_pass = false;
+	} else if (door->rests) {
+		order.what = SEAT_REST;
 	} else {
 		door->in_guest = true;
 		door->runner = pthread_self();
@@ -103,6 +118,52 @@ void seat_stop(struct seat *seat, enum guest_status status)
 		kick(seat);
 	pthread_mutex_unlock(&door->lock);
 }
+
+/* ---- resting ---- */
+
+/* The seat's guest may end before its thread comes to rest: then it is never again at its door. */
+bool seat_call_to_rest(struct seat *seat)
+{
+	struct seat_door *door = &seat->door;
+	bool rests;
+
+	pthread_mutex_lock(&door->lock);
+	door->rests++;
+	if (door->in_guest)
+		kick(seat);
+	while (!door->resting && door->occupied)
+		pthread_cond_wait(&door->rest, &door->lock);
+	rests = door->resting;
+	if (!rests)
+		door->rests--;
+	pthread_mutex_unlock(&door->lock);
+	return rests;
+}
+
+void seat_release(struct seat *seat)
+{
+	struct seat_door *door = &seat->door;
+
+	pthread_mutex_lock(&door->lock);
+	door->rests--;
+	pthread_cond_broadcast(&door->rest);
+	pthread_mutex_unlock(&door->lock);
+}
+
+void seat_rest(struct seat *seat)
+{
+	struct seat_door *door = &seat->door;
+
+	pthread_mutex_lock(&door->lock);
+	door->resting = true;
+	pthread_cond_broadcast(&door->rest);
+	while (door->rests)
+		pthread_cond_wait(&door->rest, &door->lock);
+	door->resting = false;
+	pthread_mutex_unlock(&door->lock);
+}
+
+/* ---- stopping ---- */
 
 bool seat_stops(struct seat *seat)
 {
@@ -187,6 +248,7 @@ static void *thread_main(void *argument)
 
 	while ((guest = wait_for_guest(seat->fleet, seat))) {
 		guest_run(guest);
+		seat_clear(seat);
 		guest_ended(seat->fleet, seat);
 	}
 	return NULL;
