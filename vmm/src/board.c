@@ -148,11 +148,30 @@ void board_access(struct board *board, enum board_bus bus, struct device_access 
 	access->value &= bits_of(access->bytes);
 }
 
+/*
+ * What is raised, and was when the state was saved, is one more edge. The one that was sent then
+ * may be in the local APIC that was saved, but it need not: the guest's CPU may have been saved
+ * before the device raised its line. One edge too many does no harm: until the driver has
+ * acknowledged it is the same interrupt, and after that one in which it finds nothing to do. One
+ * too few would leave a driver waiting for ever, because a line that stays raised has no more.
+ */
+static void send_owed(struct board *board)
+{
+	if (board->serial.raised)
+		ioapic_edge(&board->ioapic, PLATFORM_SERIAL_GSI);
+	for (unsigned i = 0; i < PLATFORM_VIRTIO_SLOTS; i++)
+		if (board->slots[i].virtio && board->slots[i].virtio->raised)
+			ioapic_edge(&board->ioapic, PLATFORM_VIRTIO_GSI + i);
+	board->owes = false;
+}
+
 bool board_work(struct board *board)
 {
 	bool more = false;
 
 	pthread_mutex_lock(&board->lock);
+	if (board->owes)
+		send_owed(board);
 	for (unsigned i = 0; i < PLATFORM_VIRTIO_SLOTS && board->busy; i++)
 		if (board->slots[i].virtio)
 			more |= virtio_mmio_type.work(board->slots[i].virtio);
@@ -177,7 +196,7 @@ static void serial_line(void *context, bool raised)
 {
 	struct board *board = context;
 
-	if (raised)
+	if (raised && !board->restoring)
 		ioapic_edge(&board->ioapic, PLATFORM_SERIAL_GSI);
 }
 
@@ -185,7 +204,7 @@ static void slot_line(void *context, bool raised)
 {
 	struct board_slot *slot = context;
 
-	if (raised)
+	if (raised && !slot->board->restoring)
 		ioapic_edge(&slot->board->ioapic, PLATFORM_VIRTIO_GSI + slot->number);
 }
 
@@ -215,6 +234,8 @@ void board_init(struct board *board, const struct board_parts *parts)
 	pthread_mutex_init(&board->lock, NULL);
 	ioapic_init(&board->ioapic, (struct ioapic_output){ send, board });
 	serial_init(&board->serial, parts->output, (struct device_line){ serial_line, board });
+	rtc_init(&board->rtc);
+	pci_host_init(&board->pci_host);
 	virtio_rng_init(&board->rng, parts->memory, plug(board, 0, &board->rng.virtio));
 	for (unsigned i = 0; i < parts->disk_count; i++)
 		plug_disk(board, i, &parts->disks[i], parts->memory);
@@ -233,6 +254,115 @@ enum board_power board_power(struct board *board)
 	power = board->power;
 	pthread_mutex_unlock(&board->lock);
 	return power;
+}
+
+/* ---- saving ---- */
+
+_Static_assert(sizeof(struct board_state) ==
+		       4 * sizeof(uint32_t) + sizeof(struct rtc_state) +
+			       sizeof(struct pci_host_state) + sizeof(struct serial_state) +
+			       sizeof(struct ioapic_state) +
+			       PLATFORM_VIRTIO_SLOTS * sizeof(struct virtio_mmio_state),
+	       "nothing of the VMM's memory is in a state beside what it says");
+
+static uint32_t occupied(const struct board *board)
+{
+	uint32_t bits = 0;
+
+	for (unsigned i = 0; i < PLATFORM_VIRTIO_SLOTS; i++)
+		bits |= board->slots[i].virtio ? 1u << i : 0;
+	return bits;
+}
+
+void board_save(struct board *board, struct board_state *state)
+{
+	memset(state, 0, sizeof(*state));
+	state->version = BOARD_STATE_VERSION;
+	pthread_mutex_lock(&board->lock);
+	state->power = board->power;
+	state->occupied = occupied(board);
+	rtc_save(&board->rtc, &state->rtc);
+	pci_host_save(&board->pci_host, &state->pci_host);
+	serial_save(&board->serial, &state->serial);
+	ioapic_save(&board->ioapic, &state->ioapic);
+	for (unsigned i = 0; i < PLATFORM_VIRTIO_SLOTS; i++)
+		if (board->slots[i].virtio)
+			virtio_mmio_save(board->slots[i].virtio, &state->slots[i]);
+	pthread_mutex_unlock(&board->lock);
+}
+
+static void line_to_nowhere(void *context, bool raised)
+{
+	(void)context;
+	(void)raised;
+}
+
+/*
+ * Whether a slot's device could be what @state says: a copy of it that interrupts nobody tries to.
+ */
+static bool slot_good(const struct virtio_mmio *virtio, const struct virtio_mmio_state *state)
+{
+	static const struct virtio_mmio_state absent;
+	struct virtio_mmio copy;
+
+	if (!virtio)
+		return memcmp(state, &absent, sizeof(absent)) == 0;
+	copy = *virtio;
+	copy.line = (struct device_line){ line_to_nowhere, NULL };
+	return virtio_mmio_restore(&copy, state);
+}
+
+/* The same for all that has no wires, and the serial port. */
+static bool others_good(const struct board *board, const struct board_state *state)
+{
+	struct rtc rtc = board->rtc;
+	struct pci_host pci_host = board->pci_host;
+	struct ioapic ioapic = board->ioapic;
+	struct serial serial;
+
+	serial_init(&serial, board->serial.output, (struct device_line){ line_to_nowhere, NULL });
+	return rtc_restore(&rtc, &state->rtc) && pci_host_restore(&pci_host, &state->pci_host) &&
+	       ioapic_restore(&ioapic, &state->ioapic) && serial_restore(&serial, &state->serial);
+}
+
+static bool state_good(const struct board *board, const struct board_state *state)
+{
+	if (state->version != BOARD_STATE_VERSION || state->power > BOARD_RESET ||
+	    state->occupied != occupied(board) || state->reserved || !others_good(board, state))
+		return false;
+	for (unsigned i = 0; i < PLATFORM_VIRTIO_SLOTS; i++)
+		if (!slot_good(board->slots[i].virtio, &state->slots[i]))
+			return false;
+	return true;
+}
+
+/* None of these refuses what is good. */
+static void take_state(struct board *board, const struct board_state *state)
+{
+	board->restoring = true;
+	board->power = (enum board_power)state->power;
+	rtc_restore(&board->rtc, &state->rtc);
+	pci_host_restore(&board->pci_host, &state->pci_host);
+	serial_restore(&board->serial, &state->serial);
+	ioapic_restore(&board->ioapic, &state->ioapic);
+	for (unsigned i = 0; i < PLATFORM_VIRTIO_SLOTS; i++)
+		if (board->slots[i].virtio)
+			virtio_mmio_restore(board->slots[i].virtio, &state->slots[i]);
+	board->restoring = false;
+	board->owes = true;
+	board->busy = true;
+}
+
+bool board_restore(struct board *board, const struct board_state *state)
+{
+	bool good;
+
+	pthread_mutex_lock(&board->lock);
+	good = state_good(board, state);
+	if (good)
+		take_state(board, state);
+	pthread_mutex_unlock(&board->lock);
+	return good;
 }
 
 size_t board_input(struct board *board, const uint8_t *bytes, size_t count)

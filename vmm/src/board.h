@@ -44,6 +44,24 @@ struct board_slot {
 /* The first slot has random numbers, the others have disks. */
 #define BOARD_DISKS (PLATFORM_VIRTIO_SLOTS - 1)
 
+#define BOARD_STATE_VERSION 1
+
+/*
+ * All that a guest can notice of its devices: plain data without padding, to be saved as it is.
+ * What a part has beside it (a disk's contents, a memory, where output goes) is its owner's matter.
+ */
+struct board_state {
+	uint32_t version;
+	uint32_t power;	   /* enum board_power */
+	uint32_t occupied; /* bit n: there is a device in slot n */
+	uint32_t reserved;
+	struct rtc_state rtc;
+	struct pci_host_state pci_host;
+	struct serial_state serial;
+	struct ioapic_state ioapic;
+	struct virtio_mmio_state slots[PLATFORM_VIRTIO_SLOTS]; /* zeros where there is no device */
+};
+
 /* What is not on every board. */
 struct board_parts {
 	struct board_cpu cpu;
@@ -64,7 +82,9 @@ struct board {
 	struct board_slot slots[PLATFORM_VIRTIO_SLOTS];
 	struct virtio_rng rng;
 	struct virtio_blk blks[BOARD_DISKS];
-	bool busy; /* some device may have work */
+	bool busy;	/* some device may have work */
+	bool restoring; /* lines that change are no edges now */
+	bool owes;	/* edges of the lines that were raised when its state was saved */
 };
 
 void board_init(struct board *board, const struct board_parts *parts);
@@ -84,6 +104,18 @@ bool board_work(struct board *board);
 
 /* What the guest has asked for by now. */
 enum board_power board_power(struct board *board);
+
+/* Saves what the board is now, between two accesses. Takes its lock, from any thread. */
+void board_save(struct board *board, struct board_state *state);
+
+/*
+ * Makes a board be what @state says. It was made of the same parts as the one that was saved, and
+ * its guest has not run yet; where its local APICs are restored is no matter, as long as that is
+ * before board_work(), which sends the interrupts of lines that are raised. Takes its lock.
+ * False, with nothing changed, if @state is none of this version, of other parts, or one that
+ * cannot be.
+ */
+bool board_restore(struct board *board, const struct board_state *state);
 
 /* Characters that come in at the serial port. Returns how many of them there was room for. */
 size_t board_input(struct board *board, const uint8_t *bytes, size_t count);

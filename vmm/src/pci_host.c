@@ -37,13 +37,13 @@ static void pci_host_access(void *device, struct device_access *access)
 
 	if (access->write) {
 		if (address)
-			host->address = (uint32_t)access->value & ADDRESS_BITS;
+			host->state.address = (uint32_t)access->value & ADDRESS_BITS;
 	} else if (address) {
-		access->value = host->address;
+		access->value = host->state.address;
 	} else if (access->offset < DATA_AT) {
 		access->value = UINT64_MAX;
 	} else {
-		access->value = read_register(host->address) >> 8 * (access->offset - DATA_AT);
+		access->value = read_register(host->state.address) >> 8 * (access->offset - DATA_AT);
 	}
 }
 
@@ -52,3 +52,21 @@ const struct device_type pci_host_type = {
 	.window = WINDOW,
 	.access = pci_host_access,
 };
+
+void pci_host_init(struct pci_host *host)
+{
+	*host = (struct pci_host){ .state.version = PCI_HOST_STATE_VERSION };
+}
+
+void pci_host_save(const struct pci_host *host, struct pci_host_state *state)
+{
+	*state = host->state;
+}
+
+bool pci_host_restore(struct pci_host *host, const struct pci_host_state *state)
+{
+	if (state->version != PCI_HOST_STATE_VERSION || state->address & ~ADDRESS_BITS)
+		return false;
+	host->state = *state;
+	return true;
+}

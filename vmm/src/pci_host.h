@@ -10,10 +10,25 @@
 
 #define PCI_HOST_PORT 0xcf8
 
-struct pci_host {
+#define PCI_HOST_STATE_VERSION 1
+
+/* All that a guest can notice, to be saved as it is. */
+struct pci_host_state {
+	uint32_t version;
 	uint32_t address; /* what CONFIG_DATA is about */
 };
 
+struct pci_host {
+	struct pci_host_state state;
+};
+
 extern const struct device_type pci_host_type;
+
+void pci_host_init(struct pci_host *host);
+
+void pci_host_save(const struct pci_host *host, struct pci_host_state *state);
+
+/* False, with nothing changed, if @state is none of this version, or one that cannot be. */
+bool pci_host_restore(struct pci_host *host, const struct pci_host_state *state);
 
 #endif

@@ -71,9 +71,9 @@ static void rtc_access(void *device, struct device_access *access)
 	struct rtc *rtc = device;
 
 	if (access->write && access->offset == 0)
-		rtc->index = access->value & INDEX_BITS;
+		rtc->state.index = access->value & INDEX_BITS;
 	else if (!access->write)
-		access->value = access->offset ? read_register(rtc->index) : 0xff;
+		access->value = access->offset ? read_register(rtc->state.index) : 0xff;
 }
 
 const struct device_type rtc_type = {
@@ -81,3 +81,22 @@ const struct device_type rtc_type = {
 	.window = PLATFORM_RTC_PORTS,
 	.access = rtc_access,
 };
+
+void rtc_init(struct rtc *rtc)
+{
+	*rtc = (struct rtc){ .state.version = RTC_STATE_VERSION };
+}
+
+void rtc_save(const struct rtc *rtc, struct rtc_state *state)
+{
+	*state = rtc->state;
+}
+
+bool rtc_restore(struct rtc *rtc, const struct rtc_state *state)
+{
+	if (state->version != RTC_STATE_VERSION || state->index & ~INDEX_BITS ||
+	    state->reserved[0] || state->reserved[1] || state->reserved[2])
+		return false;
+	rtc->state = *state;
+	return true;
+}

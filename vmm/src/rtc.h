@@ -9,10 +9,26 @@
 
 #include "device.h"
 
-struct rtc {
+#define RTC_STATE_VERSION 1
+
+/* All that a guest can notice beside the time, to be saved as it is. */
+struct rtc_state {
+	uint32_t version;
 	uint8_t index; /* what the data port is about */
+	uint8_t reserved[3];
+};
+
+struct rtc {
+	struct rtc_state state;
 };
 
 extern const struct device_type rtc_type;
+
+void rtc_init(struct rtc *rtc);
+
+void rtc_save(const struct rtc *rtc, struct rtc_state *state);
+
+/* False, with nothing changed, if @state is none of this version, or one that cannot be. */
+bool rtc_restore(struct rtc *rtc, const struct rtc_state *state);
 
 #endif

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "board.h"
+#include "driver.h"
 #include "ioapic.h"
 
 #define MASKED (UINT32_C(1) << 16)
@@ -346,6 +347,209 @@ static void the_clock_tells_the_time(void **state)
 	board_destroy(&board);
 }
 
+/* ---- saving ---- */
+
+#define SLOT_PIN    PLATFORM_VIRTIO_GSI /* of slot 0, random numbers */
+#define SLOT_VECTOR 0x31
+#define PORT_VECTOR 0x22
+
+static struct driver *driver;
+
+/* A board whose random numbers go to the driver's memory. Interrupts are counted anew. */
+static void make_saved_board(struct board *board)
+{
+	memset(vectors, 0, sizeof(vectors));
+	board_init(board, &(struct board_parts){
+				  .cpu = { count_interrupt, vectors },
+				  .memory = driver_memory(driver),
+				  .output = { put_nowhere, NULL },
+			  });
+	driver->virtio = board->slots[0].virtio;
+}
+
+static void set_pin(struct board *board, uint32_t pin, uint32_t value)
+{
+	access_board(board, BOARD_MEMORY, PLATFORM_IOAPIC_BASE, 4, true, 0x10 + 2 * pin);
+	access_board(board, BOARD_MEMORY, PLATFORM_IOAPIC_BASE + 0x10, 4, true, value);
+}
+
+/* A board with something to be told of each of its devices, and with a driver at its slot 0. */
+static void make_used_board(struct board *board)
+{
+	driver = driver_begin();
+	make_saved_board(board);
+	out(board, PLATFORM_RTC_PORT, 0x32);
+	access_board(board, BOARD_PORTS, PCI_HOST_PORT, 4, true, 0x80000008);
+	set_pin(board, SLOT_PIN, SLOT_VECTOR);
+	set_pin(board, PLATFORM_SERIAL_GSI, PORT_VECTOR);
+	out(board, PLATFORM_SERIAL_PORT + 4, 0x08); /* OUT2 */
+	out(board, PLATFORM_SERIAL_PORT + 1, 0x01); /* received data */
+	driver_start(driver, 0, 8);
+}
+
+static void work_off(struct board *board)
+{
+	unsigned rounds = 0;
+
+	while (board_work(board))
+		assert_true(++rounds < 1000);
+}
+
+static void a_saved_board_is_all_there(void **state)
+{
+	static struct board board, other;
+	static struct board_state saved, again;
+
+	(void)state;
+	make_used_board(&board);
+	board_input(&board, (const uint8_t *)"xy", 2);
+	out(&board, PLATFORM_RESET_PORT, PLATFORM_RESET_VALUE);
+	/* What was in memory before does not stay between what is saved. */
+	memset(&saved, 0xa5, sizeof(saved));
+	memset(&again, 0x5a, sizeof(again));
+	board_save(&board, &saved);
+	make_saved_board(&other);
+	assert_true(board_restore(&other, &saved));
+	board_save(&other, &again);
+	assert_memory_equal(&saved, &again, sizeof(saved));
+
+	assert_int_equal(board_power(&other), BOARD_RESET);
+	assert_int_equal(in(&other, PLATFORM_RTC_PORT + 1, 1), 0x20);
+	assert_int_equal(in(&other, PCI_HOST_PORT, 4), 0x80000008);
+	assert_int_equal(in(&other, PLATFORM_SERIAL_PORT, 1), 'x');
+	assert_int_equal(driver_read(driver, VIRTIO_MMIO_STATUS), DRIVER_STARTED);
+	board_destroy(&board);
+	board_destroy(&other);
+}
+
+/*
+ * The local APIC that was saved need not know of them, and is not there yet when the board is
+ * restored.
+ */
+static void raised_lines_interrupt_after_a_restore(void **state)
+{
+	static struct board board, other;
+	static struct board_state saved;
+
+	(void)state;
+	make_used_board(&board);
+	board_input(&board, (const uint8_t *)"x", 1);
+	virtio_mmio_configured(driver->virtio);
+	assert_int_equal(vectors[PORT_VECTOR], 1);
+	assert_int_equal(vectors[SLOT_VECTOR], 1);
+	board_save(&board, &saved);
+
+	make_saved_board(&other);
+	assert_true(board_restore(&other, &saved));
+	assert_int_equal(vectors[PORT_VECTOR], 0);
+	assert_int_equal(vectors[SLOT_VECTOR], 0);
+	work_off(&other);
+	assert_int_equal(vectors[PORT_VECTOR], 1);
+	assert_int_equal(vectors[SLOT_VECTOR], 1);
+	work_off(&other);
+	assert_int_equal(vectors[PORT_VECTOR], 1);
+	assert_int_equal(vectors[SLOT_VECTOR], 1);
+
+	/* The lines are as if they had been raised here. */
+	assert_int_equal(in(&other, PLATFORM_SERIAL_PORT, 1), 'x');
+	access_board(&other, BOARD_MEMORY, PLATFORM_VIRTIO_BASE + VIRTIO_MMIO_INTERRUPT_ACK, 4,
+		     true, VIRTIO_MMIO_INT_CONFIG);
+	board_input(&other, (const uint8_t *)"y", 1);
+	virtio_mmio_configured(driver->virtio);
+	assert_int_equal(vectors[PORT_VECTOR], 2);
+	assert_int_equal(vectors[SLOT_VECTOR], 2);
+	board_destroy(&board);
+	board_destroy(&other);
+}
+
+static void lines_that_are_not_raised_stay_so(void **state)
+{
+	static struct board board, other;
+	static struct board_state saved;
+
+	(void)state;
+	make_used_board(&board);
+	board_save(&board, &saved);
+	make_saved_board(&other);
+	assert_true(board_restore(&other, &saved));
+	work_off(&other);
+	for (unsigned vector = 0; vector < 256; vector++)
+		assert_int_equal(vectors[vector], 0);
+	board_destroy(&board);
+	board_destroy(&other);
+}
+
+static void what_waited_is_done_after_a_restore(void **state)
+{
+	static const struct driver_buffer buffer = { BUFFERS_AT, 16, true };
+	static struct board board, other;
+	static struct board_state saved;
+	uint16_t head;
+
+	(void)state;
+	make_used_board(&board);
+	head = driver_chain(driver, &buffer, 1);
+	driver_write(driver, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+	board_save(&board, &saved);
+
+	make_saved_board(&other);
+	assert_true(board_restore(&other, &saved));
+	assert_true(driver_idle(driver));
+	work_off(&other);
+	assert_int_equal(driver_done(driver, head), 16);
+	assert_int_equal(vectors[SLOT_VECTOR], 1);
+	board_destroy(&board);
+	board_destroy(&other);
+}
+
+/* What is wrong comes last on the way, and what was taken over before it would show. */
+static void what_no_board_can_be_changes_nothing(void **state)
+{
+	static struct board board, other;
+	static struct board_state good, bad, before, after;
+
+	(void)state;
+	make_used_board(&board);
+	board_input(&board, (const uint8_t *)"x", 1);
+	virtio_mmio_configured(driver->virtio);
+	board_save(&board, &good);
+	make_saved_board(&other);
+	set_pin(&other, PLATFORM_SERIAL_GSI, PORT_VECTOR);
+	set_pin(&other, SLOT_PIN, SLOT_VECTOR);
+	board_save(&other, &before);
+#define REFUSE(field, value)                                                                       \
+	do {                                                                                       \
+		bad = good;                                                                        \
+		bad.field = (value);                                                               \
+		assert_false(board_restore(&other, &bad));                                         \
+		work_off(&other);                                                                  \
+		board_save(&other, &after);                                                        \
+		assert_memory_equal(&before, &after, sizeof(before));                              \
+	} while (0)
+	REFUSE(version, BOARD_STATE_VERSION + 1);
+	REFUSE(power, 100);
+	REFUSE(occupied, 0);
+	REFUSE(occupied, 3);
+	REFUSE(occupied, 1u << PLATFORM_VIRTIO_SLOTS | 1);
+	REFUSE(reserved, 1);
+	REFUSE(rtc.version, RTC_STATE_VERSION + 1);
+	REFUSE(rtc.index, 0x80);
+	REFUSE(rtc.reserved[2], 1);
+	REFUSE(pci_host.version, PCI_HOST_STATE_VERSION + 1);
+	REFUSE(pci_host.address, 1);
+	REFUSE(serial.received, 2);
+	REFUSE(ioapic.entries[23], 1 << 14);
+	REFUSE(slots[0].version, VIRTIO_MMIO_STATE_VERSION + 1);
+	REFUSE(slots[0].queues[0].size, 7);
+	REFUSE(slots[7].version, VIRTIO_MMIO_STATE_VERSION);
+#undef REFUSE
+	for (unsigned vector = 0; vector < 256; vector++)
+		assert_int_equal(vectors[vector], 0);
+	assert_true(board_restore(&other, &good));
+	board_destroy(&board);
+	board_destroy(&other);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -362,6 +566,11 @@ int main(void)
 		cmocka_unit_test(slots_without_a_device_say_so),
 		cmocka_unit_test(a_bus_with_a_bridge_only),
 		cmocka_unit_test(the_clock_tells_the_time),
+		cmocka_unit_test(a_saved_board_is_all_there),
+		cmocka_unit_test(raised_lines_interrupt_after_a_restore),
+		cmocka_unit_test(lines_that_are_not_raised_stay_so),
+		cmocka_unit_test(what_waited_is_done_after_a_restore),
+		cmocka_unit_test(what_no_board_can_be_changes_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
