@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "board.h"
-#include "console.h"
 #include "fleet.h"
 #include "platform.h"
 
@@ -88,17 +87,20 @@ static void interrupt(void *context, uint8_t vector)
 
 bool access_create_board(struct guest *guest, struct error *error)
 {
+	const struct fleet_computer *computer;
+
 	if (fleet_guests(&guest->fleet->config) != GATE_LINUX)
 		return true;
+	computer = &guest->fleet->config.computers[guest->id];
 	guest->board = calloc(1, sizeof(*guest->board));
 	if (!guest->board)
 		return error_set(error, EXIT_FAILED, "out of memory");
 	board_init(guest->board, &(struct board_parts){
 					 .cpu = { interrupt, guest },
 					 .memory = { read_memory, write_memory, guest },
-					 .output = { console_put, NULL },
-					 .disks = guest->fleet->config.disks,
-					 .disk_count = guest->fleet->config.disk_count,
+					 .output = computer->output,
+					 .disks = computer->disks,
+					 .disk_count = computer->disk_count,
 				 });
 	return true;
 }

@@ -81,12 +81,12 @@ static const struct argp_option option_table[] = {
 	{ "program", KEY_PROGRAM, "GUEST", 0,
 	  "A guest program that comes with s2vm, or a path to one", 0 },
 	{ "kernel", KEY_KERNEL, "FILE", 0,
-	  "Run a Linux guest instead, with its serial port on the terminal: a kernel", 0 },
+	  "Run Linux guests instead, one with its serial port on the terminal: a kernel", 0 },
 	{ "initrd", KEY_INITRD, "FILE", 0, "Its initial RAM disk (none)", 0 },
 	{ "cmdline", KEY_CMDLINE, "TEXT", 0, "Its command line (empty)", 0 },
 	{ "memory", KEY_MEMORY, "SIZE", 0, "Its memory (256M)", 0 },
-	{ "disk", KEY_DISK, "FILE[,ro]", 0, "A disk of its; once for each", 0 },
-	{ "no-reboot", KEY_NO_REBOOT, NULL, 0, "End where it resets, and do not start it anew", 0 },
+	{ "disk", KEY_DISK, "FILE[,ro]", 0, "A disk of its; once for each. Of several guests each has a copy in memory", 0 },
+	{ "no-reboot", KEY_NO_REBOOT, NULL, 0, "End where it resets, and do not start it anew, as several guests do", 0 },
 	{ "size", KEY_SIZE, "SIZE", 0, "How much of the file guests see (all of it)", 0 },
 	{ "mode", KEY_MODE, "private|shared", 0,
 	  "Whether a guest's writes are its own, or go to the file (private)", 0 },
@@ -188,10 +188,9 @@ static void check_what_runs(const struct run_options *options, struct argp_state
 	if (computer && (options->memory_file || options->program))
 		argp_error(state,
 			   "--kernel runs Linux, and takes no --memory-file and no --program");
-	if (computer && (options->trace || options->check || options->json || options->alone ||
-			 options->domain_count || options->guests > 1))
+	if (computer && (options->trace || options->json || options->alone || options->domain_count))
 		argp_error(state,
-			   "--kernel runs one Linux guest, and takes no --guests, --alone, --domain, --trace, --check and --json");
+			   "--kernel runs Linux, and takes no --alone, --domain, --trace and --json");
 	if (!computer && (guest->initrd || guest->cmdline || options->computer.disk_count))
 		argp_error(state,
 			   "--initrd, --cmdline and --disk are a Linux guest's: add --kernel");
@@ -502,6 +501,10 @@ static int run_linux(const struct run_options *options)
 	struct linux_run run = options->computer;
 
 	run.engine = options->engine;
+	run.guests = (unsigned)options->guests;
+	run.sharing = options->sharing;
+	run.check = options->check;
+	run.report = options->report;
 	run.deadline_ns = deadline_of(options);
 	run.stop = &interrupted;
 	catch_interrupts();

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <termios.h>
@@ -126,12 +127,50 @@ void console_close(struct console *console)
 }
 
 /* What nobody can take is lost, as on a line. */
+static void put_all(const char *bytes, size_t count)
+{
+	while (count) {
+		ssize_t written = write(STDOUT_FILENO, bytes, count);
+
+		if (written < 0 && errno != EINTR)
+			return;
+		if (written > 0) {
+			bytes += written;
+			count -= (size_t)written;
+		}
+	}
+}
+
 void console_put(void *context, uint8_t byte)
 {
-	ssize_t written;
-
 	(void)context;
-	do
-		written = write(STDOUT_FILENO, &byte, 1);
-	while (written < 0 && errno == EINTR);
+	put_all((const char *)&byte, 1);
+}
+
+/* In one piece, so that lines of several guests do not mix. */
+static void put_line(struct console_lines *lines)
+{
+	char line[CONSOLE_LINE + 32];
+	int length = snprintf(line, sizeof(line), "guest %u: %.*s\n", lines->guest,
+			      (int)lines->used, lines->text);
+
+	put_all(line, (size_t)length);
+	lines->used = 0;
+}
+
+/* What would move a terminal's cursor about is left out. */
+void console_put_line(void *context, uint8_t byte)
+{
+	struct console_lines *lines = context;
+
+	if (byte == '\n' || lines->used == CONSOLE_LINE)
+		put_line(lines);
+	if (byte >= ' ' || byte == '\t')
+		lines->text[lines->used++] = (char)byte;
+}
+
+void console_end_line(struct console_lines *lines)
+{
+	if (lines->used)
+		put_line(lines);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Connects a guest's serial port with stdin and stdout. A terminal is raw meanwhile, so that the
+ * Connects a guest's serial port with stdin and stdout, or those of several with stdout alone. A terminal is raw meanwhile, so that the
  * guest gets each key, and is put back at the end; Ctrl-] is not for the guest, but ends it.
  */
 #ifndef VMM_CONSOLE_H
@@ -26,5 +26,20 @@ void console_close(struct console *console);
 
 /* A character from the guest. */
 void console_put(void *context, uint8_t byte);
+
+#define CONSOLE_LINE 256
+
+/* What one of several guests writes, which comes out line by line with its number. */
+struct console_lines {
+	unsigned guest;
+	size_t used;
+	char text[CONSOLE_LINE];
+};
+
+/* The same from guest @context->guest. By one thread at a time for each. */
+void console_put_line(void *context, uint8_t byte);
+
+/* Its last line, if that has no end. */
+void console_end_line(struct console_lines *lines);
 
 #endif

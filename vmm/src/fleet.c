@@ -431,8 +431,6 @@ static bool check_linux(const struct fleet_config *config, struct error *error)
 		return error_set(error, EXIT_HOST,
 				 "Linux guests need engine svm, this host runs guests by engine %s",
 				 engine_name(config->engine));
-	if (config->guests > 1)
-		return error_set(error, EXIT_INPUT, "a fleet has at most one Linux guest");
 	return true;
 }
 
@@ -578,6 +576,22 @@ static struct gate_start start_of(const struct fleet_config *config, unsigned id
 	};
 }
 
+/* Writes what only this guest is to find in its memory, before it begins. */
+static bool write_own(struct guest *guest, struct error *error)
+{
+	const struct fleet_computer *computers = guest->fleet->config.computers;
+
+	for (unsigned i = 0; computers && i < FLEET_OWN_BYTES; i++) {
+		const struct fleet_bytes *own = &computers[guest->id].own[i];
+
+		if (own->count && !guest_write(guest, own->at, own->bytes, own->count))
+			return error_set(error, EXIT_FAILED,
+					 "cannot write to the memory of guest %u: no private page is free",
+					 guest->id);
+	}
+	return true;
+}
+
 /* The next guest's record, with its space and its vCPU's registers set, but not running yet. */
 static bool prepare_guest(struct fleet *fleet, uint64_t argument, struct guest *guest,
 			  struct error *error)
@@ -596,10 +610,13 @@ static bool prepare_guest(struct fleet *fleet, uint64_t argument, struct guest *
 	guest->launched.kvm_faults = host_counter_read(guest->seat->faults);
 	if (!make_space(fleet, id, &guest->space, error))
 		return false;
-	seat_take(guest->seat, guest->space);
-	start.root = ept_space_root(guest->space);
-	if (gate_start(&guest->seat->vcpu, &start, error) && access_create_board(guest, error))
-		return true;
+	if (write_own(guest, error)) {
+		seat_take(guest->seat, guest->space);
+		start.root = ept_space_root(guest->space);
+		if (gate_start(&guest->seat->vcpu, &start, error) &&
+		    access_create_board(guest, error))
+			return true;
+	}
 	ept_space_destroy(guest->space);
 	return false;
 }

@@ -20,6 +20,7 @@
 #include "memory.h"
 #include "program.h"
 #include "s2vm/guest_abi.h"
+#include "serial.h"
 
 /* How large the table entries are that map the memory file. */
 enum fleet_entries {
@@ -31,6 +32,24 @@ enum fleet_entries {
 /* Sharing domains of a fleet: guests of two have no table in common (B8). */
 #define FLEET_DOMAINS 16
 
+/* Bytes that a guest finds in its memory in place of those that all guests begin with. */
+struct fleet_bytes {
+	struct gpa at;
+	const void *bytes;
+	size_t count;
+};
+
+/* The seed of its random numbers, and its generation id. */
+#define FLEET_OWN_BYTES 2
+
+/* What a Linux guest has of its own. */
+struct fleet_computer {
+	struct disk *disks; /* which no other guest has */
+	unsigned disk_count;
+	struct serial_output output; /* called by one thread at a time */
+	struct fleet_bytes own[FLEET_OWN_BYTES]; /* @count 0 for none */
+};
+
 struct fleet_config {
 	enum engine engine;
 	unsigned guests; /* seats */
@@ -39,8 +58,8 @@ struct fleet_config {
 	enum fleet_entries entries;
 	const struct program *program;
 	const struct linux_start *linux_start; /* guests are Linux, and start so; NULL for @program */
-	struct disk *disks; /* of the Linux guest */
-	unsigned disk_count;
+	/* By number of guest, for Linux guests. Each is read when its guest is launched, and outlives it. */
+	const struct fleet_computer *computers;
 	bool sharing;
 	const bool *alone;	  /* by number of guest: not this one, all the same; NULL for none */
 	const uint8_t *domains;	  /* by number of guest: its sharing domain; NULL for 0 for all */

@@ -26,27 +26,31 @@ static bool complete_cmdline(struct linux_guest *guest, const char *wanted, stru
 	return guest->cmdline || error_set(error, EXIT_FAILED, "out of memory");
 }
 
+bool linux_identity_make(struct linux_identity *identity, struct error *error)
+{
+	if (getrandom(identity, sizeof(*identity), 0) != sizeof(*identity))
+		return error_set(error, EXIT_FAILED, "no random numbers: %s", strerror(errno));
+	return true;
+}
+
 static bool load(struct linux_guest *guest, struct error *error)
 {
-	uint8_t seed[LINUX_SEED_BYTES];
-	uint8_t generation[LINUX_GENERATION_BYTES];
+	struct linux_identity identity;
 	struct linux_boot boot = {
 		.ram_bytes = guest->memory.bytes,
 		.cpus = 1,
 		.kernel = &guest->kernel,
 		.initrd = guest->initrd.bytes ? &guest->initrd : NULL,
 		.cmdline = guest->cmdline,
-		.seed = seed,
-		.generation = generation,
+		.seed = identity.seed,
+		.generation = identity.generation,
 	};
 	struct linux_plan plan;
 
-	if (getrandom(seed, sizeof(seed), 0) != sizeof(seed) ||
-	    getrandom(generation, sizeof(generation), 0) != sizeof(generation))
-		return error_set(error, EXIT_FAILED, "no random numbers: %s", strerror(errno));
-	if (!linux_boot_plan(&boot, &plan, error))
+	if (!linux_identity_make(&identity, error) || !linux_boot_plan(&boot, &plan, error))
 		return false;
 	linux_boot_load(&boot, &plan, guest->memory.mapping, &guest->start);
+	guest->seed = linux_boot_seed(&plan);
 	return true;
 }
 
@@ -59,7 +63,7 @@ bool linux_guest_open(struct linux_guest *guest, const struct linux_request *req
 	if ((!request->initrd || linux_initrd_open(&guest->initrd, request->initrd, error)) &&
 	    complete_cmdline(guest, request->cmdline ? request->cmdline : "", error) &&
 	    memfile_create(&guest->memory, "the guest's memory", request->memory, error) &&
-	    load(guest, error))
+	    load(guest, error) && (!request->copied || memfile_seal(&guest->memory, error)))
 		return true;
 	linux_guest_close(guest);
 	return false;

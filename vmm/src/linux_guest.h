@@ -15,6 +15,13 @@ struct linux_request {
 	const char *initrd;  /* NULL for none */
 	const char *cmdline; /* NULL for an empty one */
 	uint64_t memory;     /* in bytes */
+	bool copied; /* several guests start from this memory, which nobody writes to from then on */
+};
+
+/* What no two guests may have in common. */
+struct linux_identity {
+	uint8_t seed[LINUX_SEED_BYTES];
+	uint8_t generation[LINUX_GENERATION_BYTES];
 };
 
 struct linux_guest {
@@ -23,7 +30,11 @@ struct linux_guest {
 	char *cmdline; /* with what the VMM adds */
 	struct memfile memory;
 	struct linux_start start;
+	struct gpa seed; /* where the seed of an identity lies; its generation is where platform.h says */
 };
+
+/* A new one, from the host's random numbers. */
+bool linux_identity_make(struct linux_identity *identity, struct error *error);
 
 /* Reads the files, and writes them to memory as the guest finds it at its start. */
 bool linux_guest_open(struct linux_guest *guest, const struct linux_request *request,

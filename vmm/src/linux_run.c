@@ -5,8 +5,32 @@
 #include <string.h>
 
 #include "console.h"
+#include "findings.h"
 #include "fleet.h"
 #include "report.h"
+
+/* What one guest has of its own. Its disks stay as they are when it starts anew. */
+struct resident {
+	struct disk disks[BOARD_DISKS];
+	unsigned disk_count; /* that are open */
+	struct linux_identity identity;
+	struct console_lines lines;
+};
+
+/* All guests of a run. */
+struct household {
+	const struct linux_run *run;
+	const struct linux_guest *guest; /* what they start from */
+	struct resident *residents;
+	struct fleet_computer *computers;
+};
+
+static bool several(const struct linux_run *run)
+{
+	return run->guests > 1;
+}
+
+/* ---- one guest's console ---- */
 
 static size_t take_input(void *context, const uint8_t *bytes, size_t count)
 {
@@ -22,77 +46,121 @@ static void take_escape(void *context)
 	seat_stop(guest->seat, GUEST_STOPPED);
 }
 
-static bool run_guest(struct fleet *fleet, const struct linux_run *run, enum guest_status *how,
-		      struct error *error)
+static void put_nothing(void *context, uint8_t byte)
 {
-	struct console *console;
+	(void)context;
+	(void)byte;
+}
+
+static struct serial_output output_of(const struct linux_run *run, struct resident *resident)
+{
+	if (!several(run))
+		return (struct serial_output){ console_put, NULL };
+	if (run->report.quiet)
+		return (struct serial_output){ put_nothing, NULL };
+	return (struct serial_output){ console_put_line, &resident->lines };
+}
+
+/* ---- running ---- */
+
+static bool launch_all(struct fleet *fleet, const struct linux_run *run, struct error *error)
+{
 	struct guest *guest;
 
-	if (!fleet_launch(fleet, 0, &guest, error))
-		return false;
-	console = console_open((struct console_input){ take_input, guest, take_escape });
-	if (!fleet_wait(fleet, run->deadline_ns, run->stop))
-		fleet_stop(fleet, *run->stop ? GUEST_STOPPED : GUEST_TIMEOUT);
-	console_close(console);
-	*how = guest->status;
+	for (unsigned i = 0; i < run->guests && !*run->stop; i++)
+		if (!fleet_launch(fleet, 0, &guest, error))
+			return false;
 	return true;
 }
 
-static int status_of(const struct fleet *fleet, enum guest_status how)
+static bool run_guests(struct fleet *fleet, const struct linux_run *run, struct error *error)
 {
-	if (how == GUEST_OK || how == GUEST_RESET)
-		return EXIT_DONE;
-	report_failures(fleet);
-	return EXIT_GUEST;
+	struct console *console = NULL;
+	bool launched = launch_all(fleet, run, error);
+
+	if (launched && !several(run))
+		console = console_open((struct console_input){ take_input, fleet->guests,
+							       take_escape });
+	if (!launched || !fleet_wait(fleet, run->deadline_ns, run->stop))
+		fleet_stop(fleet, !launched || *run->stop ? GUEST_STOPPED : GUEST_TIMEOUT);
+	console_close(console);
+	return launched;
 }
 
-/* One life of the guest, from its start to where it is off or resets. */
-static int run_life(const struct linux_run *run, const struct linux_guest *guest,
-		    struct disk *disks, enum guest_status *how)
+static bool ended_well(const struct guest *guest)
 {
-	/* There is nobody to share tables with. */
-	struct fleet_config config = {
+	return guest->status == GUEST_OK || guest->status == GUEST_RESET;
+}
+
+static int status_of(const struct fleet *fleet)
+{
+	for (unsigned i = 0; i < fleet->guest_count; i++)
+		if (!ended_well(&fleet->guests[i])) {
+			report_failures(fleet);
+			return EXIT_GUEST;
+		}
+	return EXIT_DONE;
+}
+
+/* What the guests did together, and what the checker finds. */
+static int report(struct fleet *fleet, const struct linux_run *run, uint64_t elapsed_ns)
+{
+	struct findings findings = { 0 };
+	int status = status_of(fleet);
+
+	if (several(run))
+		report_run(fleet, elapsed_ns, &run->report);
+	if (run->check) {
+		findings_take(&findings, fleet);
+		findings_print(&findings, "check: ");
+		findings_free(&findings);
+	}
+	return findings.violations ? EXIT_INVARIANT : status;
+}
+
+/* One guest has its memory for itself; several have copies of what they write of one memory. */
+static struct fleet_config config_of(const struct household *all)
+{
+	const struct linux_run *run = all->run;
+
+	return (struct fleet_config){
 		.engine = run->engine,
-		.guests = 1,
-		.file = &guest->memory,
-		.mode = EPT_SHARED,
-		.linux_start = &guest->start,
-		.disks = disks,
-		.disk_count = run->disk_count,
+		.guests = run->guests,
+		.file = &all->guest->memory,
+		.mode = several(run) ? EPT_PRIVATE : EPT_SHARED,
+		.sharing = several(run) && run->sharing,
+		.linux_start = &all->guest->start,
+		.computers = all->computers,
 	};
+}
+
+/* One life of all guests, from their start to where they are off or reset. */
+static int run_life(const struct household *all, enum guest_status *how)
+{
+	struct fleet_config config = config_of(all);
+	uint64_t begin = now_ns();
 	struct fleet *fleet;
 	struct error error;
 	int status;
 
 	if (!fleet_create(&fleet, &config, &error))
 		return error_print(&error);
-	if (run_guest(fleet, run, how, &error))
-		status = status_of(fleet, *how);
-	else
+	if (run_guests(fleet, all->run, &error)) {
+		for (unsigned i = 0; i < all->run->guests; i++)
+			console_end_line(&all->residents[i].lines);
+		status = report(fleet, all->run, now_ns() - begin);
+		*how = fleet->guest_count ? fleet->guests[0].status : GUEST_STOPPED;
+	} else {
 		status = error_print(&error);
+	}
 	fleet_destroy(fleet);
 	return status;
 }
 
-/* A reset is a new start with memory as it was, in a new fleet. The disks stay as they are. */
-static int run_lives(const struct linux_run *run, struct disk *disks)
-{
-	struct linux_guest guest;
-	enum guest_status how;
-	struct error error;
-	int status;
+/* ---- what each has of its own ---- */
 
-	do {
-		how = GUEST_STOPPED;
-		if (!linux_guest_open(&guest, &run->guest, &error))
-			return error_print(&error);
-		status = run_life(run, &guest, disks, &how);
-		linux_guest_close(&guest);
-	} while (how == GUEST_RESET && run->reboot && !*run->stop);
-	return status;
-}
-
-static bool open_disk(struct disk *disk, const char *wanted, struct error *error)
+static bool open_disk(const struct linux_run *run, struct disk *disk, const char *wanted,
+		      struct error *error)
 {
 	const char *end = strrchr(wanted, ',');
 	bool read_only = end && strcmp(end, ",ro") == 0;
@@ -101,25 +169,101 @@ static bool open_disk(struct disk *disk, const char *wanted, struct error *error
 
 	if (!path)
 		return error_set(error, EXIT_FAILED, "out of memory");
-	opened = disk_open(disk, path, read_only ? DISK_READ_ONLY : DISK_WRITABLE, error);
+	if (several(run) && !read_only)
+		opened = disk_open_overlay(disk, path, NULL, error);
+	else
+		opened = disk_open(disk, path, read_only ? DISK_READ_ONLY : DISK_WRITABLE, error);
 	free(path);
 	return opened;
 }
 
-int linux_run(const struct linux_run *run)
+static bool open_resident(const struct linux_run *run, struct resident *resident, unsigned id,
+			  struct error *error)
 {
-	struct disk disks[BOARD_DISKS];
-	unsigned opened = 0;
+	resident->lines.guest = id;
+	for (; resident->disk_count < run->disk_count; resident->disk_count++)
+		if (!open_disk(run, &resident->disks[resident->disk_count],
+			       run->disks[resident->disk_count], error))
+			return false;
+	return linux_identity_make(&resident->identity, error);
+}
+
+static void close_resident(struct resident *resident)
+{
+	while (resident->disk_count)
+		disk_close(&resident->disks[--resident->disk_count]);
+}
+
+/* Guests that start from one memory would otherwise all draw the same random numbers. */
+static void describe(const struct household *all, unsigned id)
+{
+	struct resident *resident = &all->residents[id];
+	struct fleet_computer *computer = &all->computers[id];
+
+	*computer = (struct fleet_computer){
+		.disks = resident->disks,
+		.disk_count = resident->disk_count,
+		.output = output_of(all->run, resident),
+	};
+	if (!several(all->run))
+		return;
+	computer->own[0] = (struct fleet_bytes){ all->guest->seed, resident->identity.seed,
+						 LINUX_SEED_BYTES };
+	computer->own[1] = (struct fleet_bytes){ { PLATFORM_GENERATION },
+						 resident->identity.generation,
+						 LINUX_GENERATION_BYTES };
+}
+
+/* A reset is a new start with memory as it was, in a new fleet. */
+static int run_lives(struct household *all)
+{
+	const struct linux_run *run = all->run;
+	struct linux_request request = run->guest;
+	struct linux_guest guest;
+	enum guest_status how;
 	struct error error;
 	int status;
 
-	while (opened < run->disk_count && open_disk(&disks[opened], run->disks[opened], &error))
-		opened++;
-	if (opened < run->disk_count)
-		status = error_print(&error);
-	else
-		status = run_lives(run, disks);
-	while (opened)
-		disk_close(&disks[--opened]);
+	request.copied = several(run);
+	do {
+		how = GUEST_STOPPED;
+		if (!linux_guest_open(&guest, &request, &error))
+			return error_print(&error);
+		all->guest = &guest;
+		for (unsigned id = 0; id < run->guests; id++)
+			describe(all, id);
+		status = run_life(all, &how);
+		linux_guest_close(&guest);
+	} while (!several(run) && how == GUEST_RESET && run->reboot && !*run->stop);
+	return status;
+}
+
+static int open_and_run(struct household *all)
+{
+	struct error error;
+
+	if (!all->residents || !all->computers) {
+		error_set(&error, EXIT_FAILED, "no memory for %u guests", all->run->guests);
+		return error_print(&error);
+	}
+	for (unsigned id = 0; id < all->run->guests; id++)
+		if (!open_resident(all->run, &all->residents[id], id, &error))
+			return error_print(&error);
+	return run_lives(all);
+}
+
+int linux_run(const struct linux_run *run)
+{
+	struct household all = {
+		.run = run,
+		.residents = calloc(run->guests, sizeof(*all.residents)),
+		.computers = calloc(run->guests, sizeof(*all.computers)),
+	};
+	int status = open_and_run(&all);
+
+	for (unsigned id = 0; all.residents && id < run->guests; id++)
+		close_resident(&all.residents[id]);
+	free(all.residents);
+	free(all.computers);
 	return status;
 }

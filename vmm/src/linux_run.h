@@ -1,19 +1,27 @@
 /* SPDX-License-Identifier: MIT */
-/* Runs one Linux guest to its end, with its serial port on stdin and stdout. */
+/*
+ * Runs Linux guests to their end: one with its serial port on stdin and stdout, or several that begin
+ * from the same memory, whose lines come out with their numbers.
+ */
 #ifndef VMM_LINUX_RUN_H
 #define VMM_LINUX_RUN_H
 
 #include "board.h"
 #include "gate.h"
 #include "linux_guest.h"
+#include "report.h"
 
 struct linux_run {
 	struct linux_request guest;
-	const char *disks[BOARD_DISKS]; /* FILE, or FILE,ro */
+	unsigned guests;
+	const char *disks[BOARD_DISKS]; /* FILE, or FILE,ro; of each guest */
 	unsigned disk_count;
-	bool reboot; /* it starts anew where it resets */
+	bool reboot;  /* the only guest starts anew where it resets */
+	bool sharing; /* of tables */
+	bool check;   /* look for violations of invariants at the end */
+	struct report_options report;
 	enum engine engine;
-	uint64_t deadline_ns; /* when it is ended, by the monotonic clock */
+	uint64_t deadline_ns; /* when they are ended, by the monotonic clock */
 	volatile bool *stop;  /* the user wants an end */
 };
 
