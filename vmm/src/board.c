@@ -374,3 +374,10 @@ size_t board_input(struct board *board, const uint8_t *bytes, size_t count)
 	pthread_mutex_unlock(&board->lock);
 	return taken;
 }
+
+void board_event(struct board *board)
+{
+	pthread_mutex_lock(&board->lock);
+	ioapic_edge(&board->ioapic, PLATFORM_EVENT_GSI);
+	pthread_mutex_unlock(&board->lock);
+}

@@ -117,6 +117,9 @@ void board_save(struct board *board, struct board_state *state);
  */
 bool board_restore(struct board *board, const struct board_state *state);
 
+/* Raises the generic event device's interrupt: the generation id has changed. */
+void board_event(struct board *board);
+
 /* Characters that come in at the serial port. Returns how many of them there was room for. */
 size_t board_input(struct board *board, const uint8_t *bytes, size_t count);
 

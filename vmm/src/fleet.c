@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "fleet.h"
 #include "ept/trace.h"
+#include "guest_state.h"
 #include "platform.h"
 
 #include <errno.h>
@@ -176,7 +177,7 @@ static bool add_files(struct fleet *fleet, struct error *error)
 
 	if (!add_file(fleet, config->file, &fleet->file_number, error))
 		return false;
-	if (config->linux_start)
+	if (fleet_guests(config) == GATE_LINUX)
 		return add_hole(fleet, error);
 	return add_file(fleet, &config->program->image, &fleet->other_number, error);
 }
@@ -278,7 +279,7 @@ static void plan_computer(struct fleet *fleet)
 
 static void plan_regions(struct fleet *fleet)
 {
-	if (fleet->config.linux_start)
+	if (fleet_guests(&fleet->config) == GATE_LINUX)
 		plan_computer(fleet);
 	else
 		plan_program(fleet);
@@ -442,7 +443,7 @@ static bool check_config(const struct fleet *fleet, struct error *error)
 		return error_set(error, EXIT_INPUT,
 				 "%u guests are too many for one fleet: this KVM has %d vCPUs for a VM, and the fleet needs one itself; use at most %u",
 				 fleet->config.guests, fleet->host.max_vcpus, limit);
-	if (fleet->config.linux_start)
+	if (fleet_guests(&fleet->config) == GATE_LINUX)
 		return check_linux(&fleet->config, error);
 	if (fleet->config.engine != ENGINE_DIRECT && !fleet->config.program->machine_root.v)
 		return error_set(error, EXIT_INPUT,
@@ -592,12 +593,28 @@ static bool write_own(struct guest *guest, struct error *error)
 	return true;
 }
 
+/* From the beginning, or from where it was saved. */
+static bool begin(struct guest *guest, struct error *error)
+{
+	const struct fleet_config *config = &guest->fleet->config;
+	struct gate_start start;
+
+	if (config->state) {
+		if (!guest_restore(guest, config->state, error))
+			return false;
+		guest_tell_generation(guest);
+		return true;
+	}
+	start = start_of(config, guest->id, guest->argument);
+	start.root = ept_space_root(guest->space);
+	return gate_start(&guest->seat->vcpu, &start, error);
+}
+
 /* The next guest's record, with its space and its vCPU's registers set, but not running yet. */
 static bool prepare_guest(struct fleet *fleet, uint64_t argument, struct guest *guest,
 			  struct error *error)
 {
 	unsigned id = fleet->guest_count;
-	struct gate_start start = start_of(&fleet->config, id, argument);
 
 	*guest = (struct guest){
 		.id = id,
@@ -612,10 +629,9 @@ static bool prepare_guest(struct fleet *fleet, uint64_t argument, struct guest *
 		return false;
 	if (write_own(guest, error)) {
 		seat_take(guest->seat, guest->space);
-		start.root = ept_space_root(guest->space);
-		if (gate_start(&guest->seat->vcpu, &start, error) &&
-		    access_create_board(guest, error))
+		if (access_create_board(guest, error) && begin(guest, error))
 			return true;
+		access_destroy_board(guest);
 	}
 	ept_space_destroy(guest->space);
 	return false;

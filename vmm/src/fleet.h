@@ -57,7 +57,8 @@ struct fleet_config {
 	enum ept_mode mode;
 	enum fleet_entries entries;
 	const struct program *program;
-	const struct linux_start *linux_start; /* guests are Linux, and start so; NULL for @program */
+	const struct linux_start *linux_start; /* guests are Linux, and start so; */
+	const struct guest_state *state; /* or go on from here; both NULL for @program */
 	/* By number of guest, for Linux guests. Each is read when its guest is launched, and outlives it. */
 	const struct fleet_computer *computers;
 	bool sharing;
@@ -361,7 +362,7 @@ static inline unsigned fleet_domain(const struct fleet_config *config, unsigned 
 /* What the fleet's guests are. */
 static inline enum gate_guests fleet_guests(const struct fleet_config *config)
 {
-	return config->linux_start ? GATE_LINUX : GATE_PROGRAMS;
+	return config->linux_start || config->state ? GATE_LINUX : GATE_PROGRAMS;
 }
 
 /* Whether the fleet would share, if its guests needed more tables than the threshold. */
