@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A Linux guest that is brought to rest, saved, put back and copied. The guest has a shell at its serial
+ * port, by which it is asked whether it is still what it was. Needs a kernel and an initrd of
+ * scripts/linux-guest, in build/linux-guest or $S2VM_LINUX_GUEST, and a host that runs Linux guests.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "ept/check.h"
+#include "fleet.h"
+#include "guest_state.h"
+#include "linux_guest.h"
+
+#define SKIPPED	 77
+#define CLONES	 3
+#define LIMIT_NS UINT64_C(90000000000)
+#define HEARD	 65536
+
+/* What a guest has said. */
+struct ear {
+	_Atomic size_t used;
+	char text[HEARD];
+};
+
+/* One guest that has booted, and how it was. */
+static struct linux_guest guest_files;
+static struct guest_state moment;
+
+static void hear(void *context, uint8_t byte)
+{
+	struct ear *ear = context;
+	size_t used = atomic_load(&ear->used);
+
+	if (used == HEARD - 1)
+		return;
+	ear->text[used] = (char)byte;
+	atomic_store(&ear->used, used + 1);
+}
+
+/* Whether the guest says @text behind what it had said up to @from, before it takes too long. */
+static bool says(struct ear *ear, size_t from, const char *text)
+{
+	uint64_t limit = now_ns() + LIMIT_NS;
+
+	while (now_ns() < limit) {
+		ear->text[atomic_load(&ear->used)] = 0;
+		if (strstr(ear->text + from, text))
+			return true;
+		usleep(20000);
+	}
+	print_error("not \"%s\" but: %s\n", text, ear->text + from);
+	return false;
+}
+
+/* Types a line that ends before the newline, and expects @answer. */
+static void ask(struct guest *guest, struct ear *ear, const char *line, const char *answer)
+{
+	size_t before = atomic_load(&ear->used);
+
+	assert_int_equal(board_input(guest->board, (const uint8_t *)line, strlen(line)),
+			 strlen(line));
+	assert_true(says(ear, before, answer));
+}
+
+static struct ear *new_ear(void)
+{
+	struct ear *ear = calloc(1, sizeof(*ear));
+
+	assert_non_null(ear);
+	return ear;
+}
+
+static struct fleet *make_fleet(const struct fleet_config *config)
+{
+	struct fleet *fleet;
+	struct error error;
+
+	if (!fleet_create(&fleet, config, &error))
+		fail_msg("%s", error.text);
+	return fleet;
+}
+
+static struct guest *launch(struct fleet *fleet)
+{
+	struct guest *guest;
+	struct error error;
+
+	if (!fleet_launch(fleet, 0, &guest, &error))
+		fail_msg("%s", error.text);
+	return guest;
+}
+
+static void rest_and_save(struct guest *guest, struct guest_state *state)
+{
+	struct error error;
+
+	assert_true(guest_call_to_rest(guest));
+	if (!guest_save(guest, state, &error))
+		fail_msg("%s", error.text);
+}
+
+/* It is saved and put back where it is, again and again, while it computes. */
+static void put_back(struct guest *guest)
+{
+	struct error error;
+
+	for (unsigned i = 0; i < 40; i++) {
+		rest_and_save(guest, &moment);
+		if (!guest_restore(guest, &moment, &error))
+			fail_msg("%s", error.text);
+		guest_release(guest);
+		usleep(1000 * (i % 7));
+	}
+}
+
+static void complain(void *context, const char *text)
+{
+	(void)context;
+	print_error("%s\n", text);
+}
+
+static void check_clones(struct fleet *fleet, struct guest **clones, struct ear **ears)
+{
+	for (unsigned i = 0; i < CLONES; i++) {
+		char line[64];
+
+		snprintf(line, sizeof(line), "kept=$kept$((%u+1)); echo is $kept\n", i);
+		ask(clones[i], ears[i], line, i == 0 ? "is 1231" : i == 1 ? "is 1232" : "is 1233");
+		ask(clones[i], ears[i], "sleep 1; echo $((6*7)) is enough\n", "42 is enough");
+		ask(clones[i], ears[i], "md5sum </bin/busybox | cut -c 33-; echo $sum\n", "sum-");
+	}
+	fleet_stop(fleet, GUEST_STOPPED);
+	assert_int_equal(ept_check(fleet->ept, complain, NULL), 0);
+}
+
+static void test_a_guest_goes_on_from_what_was_saved(void **state)
+{
+	struct ear *ear = new_ear();
+	struct fleet_computer computer = { .output = { hear, ear } };
+	struct fleet_config config = {
+		.engine = ENGINE_AUTO,
+		.guests = 1,
+		.file = &guest_files.memory,
+		.mode = EPT_SHARED,
+		.linux_start = &guest_files.start,
+		.computers = &computer,
+	};
+	struct fleet *fleet = make_fleet(&config);
+	struct guest *guest = launch(fleet);
+
+	(void)state;
+	assert_true(says(ear, 0, "guest: done"));
+	usleep(1000000);
+	ask(guest, ear, "kept=123; sum=sum-$kept; echo $sum\n", "sum-123");
+	put_back(guest);
+	ask(guest, ear, "echo $kept$((6*7))\n", "12342");
+	ask(guest, ear, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo counted $i | tr 0 o\n", "$i");
+	put_back(guest);
+	assert_true(says(ear, 0, "counted 2oooo"));
+	rest_and_save(guest, &moment);
+	/* Its memory is to stay as it is. */
+	seat_stop(guest->seat, GUEST_STOPPED);
+	guest_release(guest);
+	fleet_stop(fleet, GUEST_STOPPED);
+	fleet_destroy(fleet);
+	free(ear);
+}
+
+static void test_clones_go_on_each_for_itself(void **state)
+{
+	struct fleet_computer computers[CLONES] = { 0 };
+	struct guest *clones[CLONES];
+	struct ear *ears[CLONES];
+	struct fleet_config config = {
+		.engine = ENGINE_AUTO,
+		.guests = CLONES,
+		.file = &guest_files.memory,
+		.mode = EPT_PRIVATE,
+		.sharing = true,
+		.state = &moment,
+		.computers = computers,
+	};
+	struct fleet *fleet;
+
+	(void)state;
+	for (unsigned i = 0; i < CLONES; i++) {
+		ears[i] = new_ear();
+		computers[i].output = (struct serial_output){ hear, ears[i] };
+	}
+	fleet = make_fleet(&config);
+	for (unsigned i = 0; i < CLONES; i++)
+		clones[i] = launch(fleet);
+	check_clones(fleet, clones, ears);
+	fleet_destroy(fleet);
+	for (unsigned i = 0; i < CLONES; i++)
+		free(ears[i]);
+}
+
+static bool open_files(void)
+{
+	const char *directory = getenv("S2VM_LINUX_GUEST");
+	char kernel[256], initrd[256];
+	struct linux_request request = {
+		.kernel = kernel,
+		.initrd = initrd,
+		.cmdline = "console=ttyS0 quiet s2vm=shell",
+		.memory = LINUX_MEMORY_DEFAULT,
+	};
+	struct error error;
+
+	if (!directory)
+		directory = "build/linux-guest";
+	snprintf(kernel, sizeof(kernel), "%s/vmlinuz", directory);
+	snprintf(initrd, sizeof(initrd), "%s/initrd", directory);
+	if (linux_guest_open(&guest_files, &request, &error))
+		return true;
+	printf("SKIP linux state: %s; run scripts/linux-guest\n", error.text);
+	return false;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_guest_goes_on_from_what_was_saved),
+		cmocka_unit_test(test_clones_go_on_each_for_itself),
+	};
+	int failed;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (!open_files())
+		return SKIPPED;
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	linux_guest_close(&guest_files);
+	return failed;
+}
