@@ -7,6 +7,7 @@ int cli_run(int argc, char **argv);
 int cli_bench(int argc, char **argv);
 int cli_trace(int argc, char **argv);
 int cli_check(int argc, char **argv);
+int cli_template(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 
 #endif

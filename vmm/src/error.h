@@ -11,7 +11,7 @@ enum error_exit {
 	EXIT_FAILED = 1,    /* the operation failed */
 	EXIT_INPUT = 2,	    /* usage or input */
 	EXIT_CONFIG = 3,    /* bad configuration file */
-	EXIT_NO_SUCH = 4,   /* no such fleet or guest */
+	EXIT_NO_SUCH = 4,   /* no such fleet, guest or template */
 	EXIT_HOST = 5,	    /* this host cannot run it */
 	EXIT_GUEST = 6,	    /* a guest ended badly */
 	EXIT_INVARIANT = 7, /* an invariant was violated */

@@ -17,6 +17,7 @@ static const struct command commands[] = {
 	{ "run", cli_run, "run guests from one memory file to their end" },
 	{ "trace", cli_trace, "show what happened to tables in a run" },
 	{ "check", cli_check, "look for violations in a fleet that runs" },
+	{ "template", cli_template, "list, verify and remove frozen guests" },
 	{ "bench", cli_bench, "measure what sharing saves on this host" },
 	{ "doctor", cli_doctor, "say what this host offers, and test that a fleet can be trusted here" },
 };
@@ -31,7 +32,7 @@ static void print_help(FILE *to)
 	for (size_t i = 0; i < COMMAND_COUNT; i++)
 		fprintf(to, "  %-8s %s\n", commands[i].name, commands[i].summary);
 	fprintf(to, "\n\"s2vm COMMAND --help\" describes a command's options.\n"
-		    "Exit status: 0 done, 1 failed, 2 wrong usage or input, 4 no such fleet, 5 this host cannot,\n"
+		    "Exit status: 0 done, 1 failed, 2 wrong usage or input, 4 no such fleet or template, 5 this host cannot,\n"
 		    "6 a guest ended badly, 7 an invariant was violated.\n");
 }
 
