@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 /*
- * What root can try in a Linux guest: "probe in PORT", "probe out PORT", and "probe instructions", which
- * says by what signal each instruction that is a hypervisor's ends its process.
+ * What root can try in a Linux guest: "probe in PORT", "probe out PORT"; "probe instructions", which
+ * says by what signal each instruction that is a hypervisor's ends its process; and "probe ipi N",
+ * which sends all that a local APIC can send to CPUs that a guest of N CPUs does not have.
  */
+#include <fcntl.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,6 +81,40 @@ static void try_instructions(void)
 	}
 }
 
+/* The interrupt command register, by the driver for MSRs. */
+#define ICR	    0x830
+#define ICR_LOGICAL (UINT64_C(1) << 11)
+#define ICR_OTHERS  (UINT64_C(3) << 18)
+#define ICR_HIGHEST 64
+
+/* Linux's own interrupt for rescheduling, and NMI, INIT and start-up at 64 KiB: Intel SDM Vol. 3A, 10.6.1. */
+static const uint64_t commands[] = { 0xfd, 4 << 8, 5 << 8 | 1 << 14, 6 << 8 | 0x10 };
+
+static void send(int msrs, uint64_t command)
+{
+	if (pwrite(msrs, &command, sizeof(command), ICR) != sizeof(command)) {
+		perror("probe: ICR");
+		exit(1);
+	}
+}
+
+/* By number, by bit of each cluster of 16, and by the shorthand, if nobody else is to be there. */
+static void try_ipis(unsigned cpus)
+{
+	int msrs = open("/dev/cpu/0/msr", O_WRONLY);
+
+	for (unsigned i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		for (uint64_t cpu = cpus; cpu < ICR_HIGHEST; cpu++) {
+			send(msrs, cpu << 32 | commands[i]);
+			send(msrs, (cpu / 16 << 16 | UINT64_C(1) << cpu % 16) << 32 | ICR_LOGICAL |
+					   commands[i]);
+		}
+		if (cpus == 1)
+			send(msrs, ICR_OTHERS | commands[i]);
+	}
+	printf("probe: sent\n");
+}
+
 int main(int argc, char **argv)
 {
 	unsigned short port = argc > 2 ? (unsigned short)strtoul(argv[2], NULL, 0) : 0;
@@ -85,6 +122,8 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (argc == 2 && strcmp(argv[1], "instructions") == 0) {
 		try_instructions();
+	} else if (argc == 3 && strcmp(argv[1], "ipi") == 0) {
+		try_ipis(port);
 	} else if (argc != 3 || iopl(3) < 0) {
 		perror("probe");
 		return 1;
