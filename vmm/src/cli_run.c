@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* s2vm run: guests from one memory file, to their end. */
 #include <argp.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,10 +9,12 @@
 #include "control.h"
 #include "findings.h"
 #include "fleet.h"
+#include "interrupts.h"
 #include "linux_run.h"
 #include "options.h"
 #include "progress.h"
 #include "report.h"
+#include "template.h"
 #include "tracer.h"
 
 struct run_options {
@@ -41,6 +42,7 @@ struct run_options {
 	bool check;
 	bool json;
 	struct report_options report;
+	volatile bool *stop; /* the user wants an end */
 };
 
 /* Tables above are roots, which only clones share. */
@@ -72,6 +74,8 @@ enum option_key {
 	KEY_CMDLINE,
 	KEY_MEMORY,
 	KEY_NO_REBOOT,
+	KEY_TEMPLATE,
+	KEY_TEMPLATES,
 	KEY_DISK,
 };
 
@@ -82,6 +86,10 @@ static const struct argp_option option_table[] = {
 	  "A guest program that comes with s2vm, or a path to one", 0 },
 	{ "kernel", KEY_KERNEL, "FILE", 0,
 	  "Run Linux guests instead, one with its serial port on the terminal: a kernel", 0 },
+	{ "template", KEY_TEMPLATE, "NAME", 0,
+	  "Run clones of a frozen Linux guest (s2vm template)", 0 },
+	{ "templates", KEY_TEMPLATES, "DIR", 0,
+	  "Where templates are ($" TEMPLATE_ENVIRONMENT ", or " TEMPLATE_DIRECTORY ")", 0 },
 	{ "initrd", KEY_INITRD, "FILE", 0, "Its initial RAM disk (none)", 0 },
 	{ "cmdline", KEY_CMDLINE, "TEXT", 0, "Its command line (empty)", 0 },
 	{ "memory", KEY_MEMORY, "SIZE", 0, "Its memory (256M)", 0 },
@@ -116,6 +124,11 @@ static const struct argp_option option_table[] = {
 	{ "quiet", KEY_QUIET, NULL, 0, "Print the summary only, and no text of guests", 0 },
 	{ 0 }
 };
+
+static bool runs_linux(const struct run_options *options)
+{
+	return options->computer.guest.kernel || options->computer.template;
+}
 
 static bool set_mode(struct run_options *options, const char *text, struct error *error)
 {
@@ -180,22 +193,33 @@ static bool set_option(struct run_options *options, int key, const char *text,
 	}
 }
 
+/* What guests are: each of these excludes the others. */
 static void check_what_runs(const struct run_options *options, struct argp_state *state)
 {
-	const struct linux_request *guest = &options->computer.guest;
-	bool computer = guest->kernel;
+	const struct linux_run *computer = &options->computer;
+	bool program = options->memory_file || options->program;
 
-	if (computer && (options->memory_file || options->program))
+	if (computer->guest.kernel && (program || computer->template))
 		argp_error(state,
-			   "--kernel runs Linux, and takes no --memory-file and no --program");
-	if (computer && (options->trace || options->json || options->alone || options->domain_count))
+			   "--kernel runs Linux, and takes no --memory-file, no --program and no --template");
+	if (computer->template && program)
 		argp_error(state,
-			   "--kernel runs Linux, and takes no --alone, --domain, --trace and --json");
-	if (!computer && (guest->initrd || guest->cmdline || options->computer.disk_count))
+			   "--template runs Linux, and takes no --memory-file and no --program");
+	if (!runs_linux(options) && (!options->memory_file || !options->program))
 		argp_error(state,
-			   "--initrd, --cmdline and --disk are a Linux guest's: add --kernel");
-	if (!computer && (!options->memory_file || !options->program))
-		argp_error(state, "--memory-file and --program are needed, or --kernel");
+			   "--memory-file and --program are needed, or --kernel, or --template");
+}
+
+static void check_linux_options(const struct run_options *options, struct argp_state *state)
+{
+	const struct linux_run *computer = &options->computer;
+
+	if (runs_linux(options) && (options->trace || options->alone || options->domain_count))
+		argp_error(state, "Linux guests take no --alone, --domain and --trace");
+	if (!computer->guest.kernel &&
+	    (computer->guest.initrd || computer->guest.cmdline || computer->disk_count))
+		argp_error(state,
+			   "--initrd, --cmdline and --disk are for a Linux guest that boots: add --kernel");
 }
 
 static error_t parse(int key, char *text, struct argp_state *state)
@@ -212,6 +236,12 @@ static error_t parse(int key, char *text, struct argp_state *state)
 		break;
 	case KEY_KERNEL:
 		options->computer.guest.kernel = text;
+		break;
+	case KEY_TEMPLATE:
+		options->computer.template = text;
+		break;
+	case KEY_TEMPLATES:
+		options->computer.templates = text;
 		break;
 	case KEY_DISK:
 		if (options->computer.disk_count == BOARD_DISKS)
@@ -255,6 +285,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
 		break;
 	case ARGP_KEY_END:
 		check_what_runs(options, state);
+		check_linux_options(options, state);
 		break;
 	case KEY_GUESTS:
 	case KEY_SIZE:
@@ -277,23 +308,6 @@ static error_t parse(int key, char *text, struct argp_state *state)
 	return 0;
 }
 
-/* Set when the user wants an end; the first signal ends the guests in order, a second one kills. */
-static volatile bool interrupted;
-
-static void on_interrupt(int signal)
-{
-	(void)signal;
-	interrupted = true;
-}
-
-static void catch_interrupts(void)
-{
-	struct sigaction action = { .sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND };
-
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
-}
-
 static uint64_t deadline_of(const struct run_options *options)
 {
 	return now_ns() + (options->timeout ? options->timeout * 1000000000u : UINT64_MAX / 2);
@@ -303,18 +317,19 @@ static uint64_t deadline_of(const struct run_options *options)
 static bool run_all(struct fleet *fleet, const struct run_options *options, struct error *error)
 {
 	uint64_t deadline = deadline_of(options);
+	const volatile bool *stop = options->stop;
 	struct progress progress;
 	struct guest *guest;
 	bool launched = true;
 
 	progress_begin(&progress, "launching guests", options->guests, false);
-	for (uint64_t i = 0; i < options->guests && launched && !interrupted; i++) {
+	for (uint64_t i = 0; i < options->guests && launched && !*stop; i++) {
 		launched = fleet_launch(fleet, options->argument, &guest, error);
 		progress_at(&progress, i + 1);
 	}
 	progress_end(&progress);
-	if (launched && !fleet_wait(fleet, deadline, &interrupted))
-		fleet_stop(fleet, interrupted ? GUEST_STOPPED : GUEST_TIMEOUT);
+	if (launched && !fleet_wait(fleet, deadline, stop))
+		fleet_stop(fleet, *stop ? GUEST_STOPPED : GUEST_TIMEOUT);
 	if (!launched)
 		fleet_stop(fleet, GUEST_STOPPED);
 	return launched;
@@ -402,7 +417,6 @@ static int run_fleet(const struct run_options *options, const struct memfile *fi
 
 	if (!fleet_create(&fleet, &config, &error))
 		return error_print(&error);
-	catch_interrupts();
 	if (*tracer && !tracer_start(*tracer, fleet->ept, &error))
 		status = error_print(&error);
 	else
@@ -504,10 +518,11 @@ static int run_linux(const struct run_options *options)
 	run.guests = (unsigned)options->guests;
 	run.sharing = options->sharing;
 	run.check = options->check;
+	run.json = options->json;
+	run.templates = template_directory(run.templates);
 	run.report = options->report;
 	run.deadline_ns = deadline_of(options);
-	run.stop = &interrupted;
-	catch_interrupts();
+	run.stop = options->stop;
 	return linux_run(&run);
 }
 
@@ -532,7 +547,8 @@ int cli_run(int argc, char **argv)
 	int status;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &options);
-	if (options.computer.guest.kernel)
+	options.stop = interrupts_catch();
+	if (runs_linux(&options))
 		return run_linux(&options);
 	if (find_alone(&options, &error) && find_domains(&options, &error))
 		status = open_and_run(&options);

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "cli.h"
+#include "cli_template.h"
 #include "report.h"
 #include "template.h"
 
@@ -19,7 +20,7 @@ enum key {
 };
 
 struct template_options {
-	const char *directory;
+	struct cli_template_place place;
 	const char *name;
 	bool json;
 	bool no_headers;
@@ -33,21 +34,22 @@ static const struct argp_option where_options[] = {
 
 static error_t parse_where(int key, char *text, struct argp_state *state)
 {
-	struct template_options *options = state->input;
+	struct cli_template_place *place = state->input;
 
 	if (key == KEY_TEMPLATES)
-		options->directory = text;
+		place->directory = text;
 	return key == KEY_TEMPLATES ? 0 : ARGP_ERR_UNKNOWN;
 }
 
 static const struct argp where_argp = { .options = where_options, .parser = parse_where };
 
-/* The options of all subcommands, for argp to add to a subcommand's own. */
-static const struct argp_child where[] = { { &where_argp, 0, NULL, 0 }, { 0 } };
+const struct argp_child cli_template_place_options[] = { { &where_argp, 0, NULL, 0 }, { 0 } };
 
 static error_t parse_inputs(int key, struct argp_state *state)
 {
-	state->child_inputs[0] = state->input;
+	struct template_options *options = state->input;
+
+	state->child_inputs[0] = &options->place;
 	return key == ARGP_KEY_INIT ? 0 : ARGP_ERR_UNKNOWN;
 }
 
@@ -135,7 +137,7 @@ static int list(int argc, char **argv)
 	const struct argp argp = {
 		.options = list_options,
 		.parser = parse_list,
-		.children = where,
+		.children = cli_template_place_options,
 		.doc = "Lists templates. Their memory is not read: verify does that.\v"
 		       "Exit status: 0 done, 1 if the directory cannot be read.",
 	};
@@ -146,7 +148,7 @@ static int list(int argc, char **argv)
 	size_t count;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &options);
-	directory = template_directory(options.directory);
+	directory = template_directory(options.place.directory);
 	if (!template_list(directory, &infos, &count, &error)) {
 		free(infos);
 		return error_print(&error);
@@ -185,7 +187,7 @@ static int remove_template(int argc, char **argv)
 {
 	const struct argp argp = {
 		.parser = parse_named,
-		.children = where,
+		.children = cli_template_place_options,
 		.args_doc = "NAME",
 		.doc = "Removes a template, also one that cannot be used any more.\v"
 		       "Exit status: 0 done, 1 if it is in use, 2 for wrong usage or what is no "
@@ -195,7 +197,7 @@ static int remove_template(int argc, char **argv)
 	struct error error;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &options);
-	if (!template_remove(template_directory(options.directory), options.name, &error))
+	if (!template_remove(template_directory(options.place.directory), options.name, &error))
 		return error_print(&error);
 	return EXIT_DONE;
 }
@@ -204,7 +206,7 @@ static int verify(int argc, char **argv)
 {
 	const struct argp argp = {
 		.parser = parse_named,
-		.children = where,
+		.children = cli_template_place_options,
 		.args_doc = "NAME",
 		.doc = "Reads a template, whole, and compares it with its checksums. One that was copied "
 		       "is opened faster from then on.\v"
@@ -216,7 +218,7 @@ static int verify(int argc, char **argv)
 	bool good;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &options);
-	if (!template_open(&template, template_directory(options.directory), options.name, &error))
+	if (!template_open(&template, template_directory(options.place.directory), options.name, &error))
 		return error_print(&error);
 	good = template_verify(&template, &error);
 	template_close(&template);
@@ -230,6 +232,7 @@ static const struct {
 	int (*run)(int argc, char **argv);
 	const char *summary;
 } subcommands[] = {
+	{ "create", cli_template_create, "boot a guest and freeze it" },
 	{ "list", list, "list templates" },
 	{ "verify", verify, "read one and compare it with its checksums" },
 	{ "remove", remove_template, "remove one that nobody uses" },

@@ -48,6 +48,11 @@ struct fleet_computer {
 	unsigned disk_count;
 	struct serial_output output; /* called by one thread at a time */
 	struct fleet_bytes own[FLEET_OWN_BYTES]; /* @count 0 for none */
+	/* It says that it may be frozen now; NULL where nobody wants to know. By its seat's thread. */
+	struct fleet_ready {
+		void (*tell)(void *context);
+		void *context;
+	} ready;
 };
 
 struct fleet_config {

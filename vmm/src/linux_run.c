@@ -7,6 +7,7 @@
 #include "console.h"
 #include "findings.h"
 #include "fleet.h"
+#include "linux_template.h"
 #include "report.h"
 
 /* What one guest has of its own. Its disks stay as they are when it starts anew. */
@@ -20,7 +21,8 @@ struct resident {
 /* All guests of a run. */
 struct household {
 	const struct linux_run *run;
-	const struct linux_guest *guest; /* what they start from */
+	const struct linux_guest *guest; /* what they start from, */
+	const struct linux_template *template; /* or what they are clones of */
 	struct resident *residents;
 	struct fleet_computer *computers;
 };
@@ -28,6 +30,12 @@ struct household {
 static bool several(const struct linux_run *run)
 {
 	return run->guests > 1;
+}
+
+/* Whether guests have copies of what they write of one memory, which stays as it is. */
+static bool copies(const struct linux_run *run)
+{
+	return several(run) || run->template;
 }
 
 /* ---- one guest's console ---- */
@@ -54,9 +62,9 @@ static void put_nothing(void *context, uint8_t byte)
 
 static struct serial_output output_of(const struct linux_run *run, struct resident *resident)
 {
-	if (!several(run))
+	if (!several(run) && !run->json)
 		return (struct serial_output){ console_put, NULL };
-	if (run->report.quiet)
+	if (run->report.quiet || run->json)
 		return (struct serial_output){ put_nothing, NULL };
 	return (struct serial_output){ console_put_line, &resident->lines };
 }
@@ -78,7 +86,7 @@ static bool run_guests(struct fleet *fleet, const struct linux_run *run, struct 
 	struct console *console = NULL;
 	bool launched = launch_all(fleet, run, error);
 
-	if (launched && !several(run))
+	if (launched && !several(run) && !run->json)
 		console = console_open((struct console_input){ take_input, fleet->guests,
 							       take_escape });
 	if (!launched || !fleet_wait(fleet, run->deadline_ns, run->stop))
@@ -108,30 +116,38 @@ static int report(struct fleet *fleet, const struct linux_run *run, uint64_t ela
 	struct findings findings = { 0 };
 	int status = status_of(fleet);
 
-	if (several(run))
-		report_run(fleet, elapsed_ns, &run->report);
-	if (run->check) {
+	if (run->check)
 		findings_take(&findings, fleet);
+	if (run->json)
+		report_run_json(fleet, elapsed_ns, run->check ? &findings : NULL);
+	else if (several(run))
+		report_run(fleet, elapsed_ns, &run->report);
+	if (run->check && !run->json)
 		findings_print(&findings, "check: ");
-		findings_free(&findings);
-	}
+	findings_free(&findings);
 	return findings.violations ? EXIT_INVARIANT : status;
 }
 
-/* One guest has its memory for itself; several have copies of what they write of one memory. */
 static struct fleet_config config_of(const struct household *all)
 {
 	const struct linux_run *run = all->run;
-
-	return (struct fleet_config){
+	struct fleet_config config = {
 		.engine = run->engine,
 		.guests = run->guests,
-		.file = &all->guest->memory,
-		.mode = several(run) ? EPT_PRIVATE : EPT_SHARED,
-		.sharing = several(run) && run->sharing,
-		.linux_start = &all->guest->start,
+		.mode = copies(run) ? EPT_PRIVATE : EPT_SHARED,
+		.sharing = copies(run) && run->sharing,
 		.computers = all->computers,
 	};
+
+	if (all->template) {
+		config.engine = all->template->machine.engine;
+		config.file = &all->template->files.memory;
+		config.state = &all->template->state;
+	} else {
+		config.file = &all->guest->memory;
+		config.linux_start = &all->guest->start;
+	}
+	return config;
 }
 
 /* One life of all guests, from their start to where they are off or reset. */
@@ -177,13 +193,23 @@ static bool open_disk(const struct linux_run *run, struct disk *disk, const char
 	return opened;
 }
 
-static bool open_resident(const struct linux_run *run, struct resident *resident, unsigned id,
+static bool open_disk_of(const struct household *all, struct disk *disk, unsigned number,
+			 struct error *error)
+{
+	if (all->template)
+		return linux_template_disk(all->template, number, disk, error);
+	return open_disk(all->run, disk, all->run->disks[number], error);
+}
+
+static bool open_resident(const struct household *all, struct resident *resident, unsigned id,
 			  struct error *error)
 {
+	unsigned count = all->template ? all->template->machine.disk_count : all->run->disk_count;
+
 	resident->lines.guest = id;
-	for (; resident->disk_count < run->disk_count; resident->disk_count++)
-		if (!open_disk(run, &resident->disks[resident->disk_count],
-			       run->disks[resident->disk_count], error))
+	for (; resident->disk_count < count; resident->disk_count++)
+		if (!open_disk_of(all, &resident->disks[resident->disk_count],
+				  resident->disk_count, error))
 			return false;
 	return linux_identity_make(&resident->identity, error);
 }
@@ -205,13 +231,22 @@ static void describe(const struct household *all, unsigned id)
 		.disk_count = resident->disk_count,
 		.output = output_of(all->run, resident),
 	};
-	if (!several(all->run))
+	if (!copies(all->run))
 		return;
-	computer->own[0] = (struct fleet_bytes){ all->guest->seed, resident->identity.seed,
-						 LINUX_SEED_BYTES };
+	/* A clone has long used the seed; it is told of its generation. */
+	if (!all->template)
+		computer->own[0] = (struct fleet_bytes){ all->guest->seed,
+							 resident->identity.seed,
+							 LINUX_SEED_BYTES };
 	computer->own[1] = (struct fleet_bytes){ { PLATFORM_GENERATION },
 						 resident->identity.generation,
 						 LINUX_GENERATION_BYTES };
+}
+
+static void describe_all(const struct household *all)
+{
+	for (unsigned id = 0; id < all->run->guests; id++)
+		describe(all, id);
 }
 
 /* A reset is a new start with memory as it was, in a new fleet. */
@@ -230,12 +265,20 @@ static int run_lives(struct household *all)
 		if (!linux_guest_open(&guest, &request, &error))
 			return error_print(&error);
 		all->guest = &guest;
-		for (unsigned id = 0; id < run->guests; id++)
-			describe(all, id);
+		describe_all(all);
 		status = run_life(all, &how);
 		linux_guest_close(&guest);
 	} while (!several(run) && how == GUEST_RESET && run->reboot && !*run->stop);
 	return status;
+}
+
+/* Clones that reset have no beginning to go back to: that is their end. */
+static int run_clones(struct household *all)
+{
+	enum guest_status how;
+
+	describe_all(all);
+	return run_life(all, &how);
 }
 
 static int open_and_run(struct household *all)
@@ -247,15 +290,16 @@ static int open_and_run(struct household *all)
 		return error_print(&error);
 	}
 	for (unsigned id = 0; id < all->run->guests; id++)
-		if (!open_resident(all->run, &all->residents[id], id, &error))
+		if (!open_resident(all, &all->residents[id], id, &error))
 			return error_print(&error);
-	return run_lives(all);
+	return all->template ? run_clones(all) : run_lives(all);
 }
 
-int linux_run(const struct linux_run *run)
+static int run_household(const struct linux_run *run, const struct linux_template *template)
 {
 	struct household all = {
 		.run = run,
+		.template = template,
 		.residents = calloc(run->guests, sizeof(*all.residents)),
 		.computers = calloc(run->guests, sizeof(*all.computers)),
 	};
@@ -266,4 +310,39 @@ int linux_run(const struct linux_run *run)
 	free(all.residents);
 	free(all.computers);
 	return status;
+}
+
+static bool check_engine(const struct linux_run *run, const struct linux_template *template,
+			 struct error *error)
+{
+	enum engine made = template->machine.engine;
+
+	if (run->engine == ENGINE_AUTO || run->engine == made)
+		return true;
+	return error_set(error, EXIT_INPUT, "template %s was made by engine %s, and runs by it only",
+			 run->template, engine_name(made));
+}
+
+static int run_template(const struct linux_run *run)
+{
+	struct linux_template *template = malloc(sizeof(*template));
+	struct error error;
+	int status;
+
+	if (!template)
+		error_set(&error, EXIT_FAILED, "out of memory");
+	if (!template || !linux_template_open(template, run->templates, run->template, &error)) {
+		free(template);
+		return error_print(&error);
+	}
+	status = check_engine(run, template, &error) ? run_household(run, template) :
+						       error_print(&error);
+	linux_template_close(template);
+	free(template);
+	return status;
+}
+
+int linux_run(const struct linux_run *run)
+{
+	return run->template ? run_template(run) : run_household(run, NULL);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Runs Linux guests to their end: one with its serial port on stdin and stdout, or several that begin
- * from the same memory, whose lines come out with their numbers.
+ * from the same memory, whose lines come out with their numbers. All may be clones of a template.
  */
 #ifndef VMM_LINUX_RUN_H
 #define VMM_LINUX_RUN_H
@@ -12,12 +12,15 @@
 #include "report.h"
 
 struct linux_run {
-	struct linux_request guest;
+	struct linux_request guest; /* what they boot from, unless they are */
+	const char *template;	    /* clones of this one, */
+	const char *templates;	    /* of that directory */
 	unsigned guests;
 	const char *disks[BOARD_DISKS]; /* FILE, or FILE,ro; of each guest */
 	unsigned disk_count;
 	bool reboot;  /* the only guest starts anew where it resets */
 	bool sharing; /* of tables */
+	bool json;    /* print one JSON object, and nothing that guests say */
 	bool check;   /* look for violations of invariants at the end */
 	struct report_options report;
 	enum engine engine;

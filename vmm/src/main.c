@@ -17,7 +17,7 @@ static const struct command commands[] = {
 	{ "run", cli_run, "run guests from one memory file to their end" },
 	{ "trace", cli_trace, "show what happened to tables in a run" },
 	{ "check", cli_check, "look for violations in a fleet that runs" },
-	{ "template", cli_template, "list, verify and remove frozen guests" },
+	{ "template", cli_template, "freeze guests; list, verify and remove what was frozen" },
 	{ "bench", cli_bench, "measure what sharing saves on this host" },
 	{ "doctor", cli_doctor, "say what this host offers, and test that a fleet can be trusted here" },
 };
