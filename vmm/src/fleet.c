@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "fleet.h"
 #include "ept/trace.h"
-#include "guest_state.h"
+#include "moment.h"
 #include "platform.h"
 
 #include <errno.h>
@@ -467,7 +467,7 @@ static bool create_all(struct fleet *fleet, struct error *error)
 	       check_config(fleet, error) && create_vm(fleet, error) &&
 	       create_memory(fleet, error) && create_engine(fleet, error) &&
 	       add_files(fleet, error) && add_spare(fleet, error) &&
-	       create_seats(fleet, error) &&
+	       create_seats(fleet, error) && fleet_first_moment(fleet, error) &&
 	       (!guests_are_clones(&fleet->config) || make_templates(fleet, error));
 }
 
@@ -495,6 +495,7 @@ bool fleet_create(struct fleet **out, const struct fleet_config *config, struct 
 	pthread_rwlock_init(&fleet->memory_lock, NULL);
 	pthread_mutex_init(&fleet->lock, NULL);
 	pthread_mutex_init(&fleet->service_lock, NULL);
+	pthread_mutex_init(&fleet->moments_lock, NULL);
 	create_operations_lock(fleet);
 	pthread_cond_init(&fleet->ended, NULL);
 	plan_regions(fleet);
@@ -537,6 +538,7 @@ void fleet_destroy(struct fleet *fleet)
 	if (fleet->service.run)
 		gate_vcpu_destroy(&fleet->service);
 	destroy_spaces(fleet);
+	fleet_end_moments(fleet);
 	ept_change_free(&fleet->change);
 	close_if_open(fleet->stats_fd);
 	close_if_open(fleet->vm);
@@ -546,6 +548,7 @@ void fleet_destroy(struct fleet *fleet)
 	pthread_rwlock_destroy(&fleet->memory_lock);
 	pthread_rwlock_destroy(&fleet->operations);
 	pthread_mutex_destroy(&fleet->service_lock);
+	pthread_mutex_destroy(&fleet->moments_lock);
 	pthread_mutex_destroy(&fleet->lock);
 	free(fleet->seats);
 	free(fleet->guests);
@@ -596,16 +599,16 @@ static bool write_own(struct guest *guest, struct error *error)
 /* From the beginning, or from where it was saved. */
 static bool begin(struct guest *guest, struct error *error)
 {
-	const struct fleet_config *config = &guest->fleet->config;
 	struct gate_start start;
 
-	if (config->state) {
-		if (!guest_restore(guest, config->state, error))
+	if (guest->fleet->launch_moment) {
+		fleet_take_moment(guest);
+		if (!guest_restore(guest, &guest->origin->state, error))
 			return false;
 		guest_tell_generation(guest);
 		return true;
 	}
-	start = start_of(config, guest->id, guest->argument);
+	start = start_of(&guest->fleet->config, guest->id, guest->argument);
 	start.root = ept_space_root(guest->space);
 	return gate_start(&guest->seat->vcpu, &start, error);
 }
@@ -663,11 +666,13 @@ bool fleet_launch(struct fleet *fleet, uint64_t argument, struct guest **out, st
 {
 	bool prepared;
 
+	pthread_mutex_lock(&fleet->moments_lock);
 	pthread_rwlock_wrlock(&fleet->operations);
 	prepared = fleet_prepare(fleet, argument, out, error);
 	if (prepared)
 		let_run(fleet, *out);
 	pthread_rwlock_unlock(&fleet->operations);
+	pthread_mutex_unlock(&fleet->moments_lock);
 	return prepared;
 }
 

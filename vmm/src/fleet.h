@@ -115,6 +115,7 @@ struct guest {
 	struct seat *seat;
 	struct ept_space *space;
 	struct board *board; /* its devices; NULL for programs */
+	struct fleet_moment *origin; /* what a reset takes it back to; NULL where there is nothing */
 	uint64_t argument;
 	uint64_t seed;
 	enum guest_status status; /* written by its seat, to be read when it has ended */
@@ -225,6 +226,11 @@ struct fleet {
 	unsigned guest_count;
 	unsigned running;
 	struct ept_space *snapshots[FLEET_SNAPSHOTS]; /* those that exist */
+
+	pthread_mutex_t moments_lock; /* guards these; one guest rests at a time; before all other locks */
+	struct fleet_moment *moments;	    /* all of them */
+	struct fleet_moment *first_moment;  /* what the first guests go on from; NULL where they begin */
+	struct fleet_moment *launch_moment; /* what new guests go on from */
 };
 
 /* Nanoseconds of the monotonic clock. */

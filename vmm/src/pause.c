@@ -38,7 +38,7 @@ static bool hold(struct fleet *fleet, unsigned index)
 	if (fleet->held_doors[index])
 		return true;
 	pthread_mutex_lock(&seat->door.lock);
-	if (seat->door.in_guest && !seat->vcpu.run->immediate_exit) {
+	if ((seat->door.in_guest && !seat->vcpu.run->immediate_exit) || seat->door.resting) {
 		fleet->held_doors[index] = true;
 		return true;
 	}

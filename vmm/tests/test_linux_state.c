@@ -20,6 +20,7 @@
 #include "fleet.h"
 #include "guest_state.h"
 #include "linux_guest.h"
+#include "moment.h"
 
 #define SKIPPED	 77
 #define CLONES	 3
@@ -129,7 +130,7 @@ static void complain(void *context, const char *text)
 	print_error("%s\n", text);
 }
 
-static void check_clones(struct fleet *fleet, struct guest **clones, struct ear **ears)
+static void check_clones(struct guest **clones, struct ear **ears)
 {
 	for (unsigned i = 0; i < CLONES; i++) {
 		char line[64];
@@ -139,8 +140,6 @@ static void check_clones(struct fleet *fleet, struct guest **clones, struct ear 
 		ask(clones[i], ears[i], "sleep 1; echo $((6*7)) is enough\n", "42 is enough");
 		ask(clones[i], ears[i], "md5sum </bin/busybox | cut -c 33-; echo $sum\n", "sum-");
 	}
-	fleet_stop(fleet, GUEST_STOPPED);
-	assert_int_equal(ept_check(fleet->ept, complain, NULL), 0);
 }
 
 static void test_a_guest_goes_on_from_what_was_saved(void **state)
@@ -176,34 +175,87 @@ static void test_a_guest_goes_on_from_what_was_saved(void **state)
 	free(ear);
 }
 
-static void test_clones_go_on_each_for_itself(void **state)
+static void make_clones(struct fleet_computer *computers, struct ear **ears, unsigned count)
 {
-	struct fleet_computer computers[CLONES] = { 0 };
-	struct guest *clones[CLONES];
-	struct ear *ears[CLONES];
-	struct fleet_config config = {
+	for (unsigned i = 0; i < count; i++) {
+		ears[i] = new_ear();
+		computers[i].output = (struct serial_output){ hear, ears[i] };
+	}
+}
+
+static struct fleet_config config_for_clones(const struct fleet_computer *computers, unsigned count)
+{
+	return (struct fleet_config){
 		.engine = ENGINE_AUTO,
-		.guests = CLONES,
+		.guests = count,
 		.file = &guest_files.memory,
 		.mode = EPT_PRIVATE,
 		.sharing = true,
 		.state = &moment,
 		.computers = computers,
+		.snapshots = count,
 	};
+}
+
+static void end(struct fleet *fleet, struct ear **ears, unsigned count)
+{
+	fleet_stop(fleet, GUEST_STOPPED);
+	assert_int_equal(ept_check(fleet->ept, complain, NULL), 0);
+	fleet_destroy(fleet);
+	for (unsigned i = 0; i < count; i++)
+		free(ears[i]);
+}
+
+static void test_clones_go_on_each_for_itself(void **state)
+{
+	struct fleet_computer computers[CLONES] = { 0 };
+	struct fleet_config config = config_for_clones(computers, CLONES);
+	struct guest *clones[CLONES];
+	struct ear *ears[CLONES];
 	struct fleet *fleet;
 
 	(void)state;
-	for (unsigned i = 0; i < CLONES; i++) {
-		ears[i] = new_ear();
-		computers[i].output = (struct serial_output){ hear, ears[i] };
-	}
+	make_clones(computers, ears, CLONES);
 	fleet = make_fleet(&config);
 	for (unsigned i = 0; i < CLONES; i++)
 		clones[i] = launch(fleet);
-	check_clones(fleet, clones, ears);
-	fleet_destroy(fleet);
-	for (unsigned i = 0; i < CLONES; i++)
-		free(ears[i]);
+	check_clones(clones, ears);
+	end(fleet, ears, CLONES);
+}
+
+/* The guest goes on; what is launched goes on from there too, and a reset takes both back to there. */
+static void test_B1_B2_a_clone_is_frozen_copied_and_reset(void **state)
+{
+	struct fleet_computer computers[2] = { 0 };
+	struct fleet_config config = config_for_clones(computers, 2);
+	struct fleet_moment *frozen;
+	struct guest *first, *second;
+	struct ear *ears[2];
+	struct fleet *fleet;
+	struct error error;
+
+	(void)state;
+	make_clones(computers, ears, 2);
+	fleet = make_fleet(&config);
+	first = launch(fleet);
+	ask(first, ears[0], "echo $((6*7)) >/file; kept=7; echo set-$kept\n", "set-7");
+	if (!fleet_freeze(fleet, first, &frozen, &error))
+		fail_msg("%s", error.text);
+	ask(first, ears[0], "kept=8; echo 43 >/file; echo set-$kept\n", "set-8");
+	fleet_launch_moment(fleet, frozen);
+	second = launch(fleet);
+	ask(second, ears[1], "echo it is $kept $(cat /file)\n", "it is 7 42");
+	ask(second, ears[1], "kept=9; echo set-$kept\n", "set-9");
+	ask(first, ears[0], "echo it is $kept $(cat /file)\n", "it is 8 43");
+	for (unsigned i = 0; i < 5; i++) {
+		if (!fleet_go_back(fleet, first, &error) || !fleet_go_back(fleet, second, &error))
+			fail_msg("%s", error.text);
+		ask(first, ears[0], "echo again $kept $(cat /file); kept=8\n", "again 7 42");
+		ask(second, ears[1], "echo again $kept $(cat /file); kept=8\n", "again 7 42");
+	}
+	fleet_launch_moment(fleet, NULL);
+	fleet_release_moment(fleet, frozen);
+	end(fleet, ears, 2);
 }
 
 static bool open_files(void)
@@ -233,6 +285,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_guest_goes_on_from_what_was_saved),
 		cmocka_unit_test(test_clones_go_on_each_for_itself),
+		cmocka_unit_test(test_B1_B2_a_clone_is_frozen_copied_and_reset),
 	};
 	int failed;
 
