@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * What root can try in a Linux guest: "probe in PORT", "probe out PORT", and "probe instructions", which
- * says by what signal each instruction that is a hypervisor's ends its process.
+ * What root can try in a Linux guest: "probe in PORT", "probe out PORT [BYTE]" (1), and "probe
+ * instructions", which says by what signal each instruction that is a hypervisor's ends its process.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -85,13 +85,13 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (argc == 2 && strcmp(argv[1], "instructions") == 0) {
 		try_instructions();
-	} else if (argc != 3 || iopl(3) < 0) {
+	} else if (argc < 3 || argc > 4 || iopl(3) < 0) {
 		perror("probe");
 		return 1;
 	} else if (strcmp(argv[1], "in") == 0) {
 		printf("probe: port %#x reads %#x\n", port, inb(port));
 	} else {
-		outb(1, port);
+		outb(argc > 3 ? (unsigned char)strtoul(argv[3], NULL, 0) : 1, port);
 	}
 	return 0;
 }
