@@ -119,8 +119,8 @@ uint8_t board_exit_status(struct board *board);
 bool board_take_ready(struct board *board);
 
 /*
- * When its kernel wrote that it panicked, by the monotonic clock in nanoseconds; 0 if it has not.
- * Takes no lock.
+ * When its kernel, which has panicked, wrote last, by the monotonic clock in nanoseconds; 0 if it
+ * has not. Takes no lock.
  */
 uint64_t board_panicked_ns(const struct board *board);
 

@@ -51,6 +51,8 @@ static bool shown(uint8_t byte)
 
 void console_log_put(struct console_log *log, uint8_t byte)
 {
+	if (atomic_load(&log->panicked_ns))
+		atomic_store(&log->panicked_ns, now());
 	if (!shown(byte))
 		return;
 	log->bytes[log->next] = (char)byte;

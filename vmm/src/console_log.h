@@ -3,8 +3,8 @@
  * The end of what a guest has written to its console, for who wants to know why it came to its own
  * end; and whether its kernel has written that it panicked, after which Linux stays where it is.
  *
- * Adding and copying is by one thread at a time, which the owner's lock sees to. When it panicked
- * may be read by any thread.
+ * Adding and copying is by one thread at a time, which the owner's lock sees to. @panicked_ns may
+ * be read by any thread; it is by the monotonic clock.
  */
 #ifndef VMM_CONSOLE_LOG_H
 #define VMM_CONSOLE_LOG_H
@@ -23,7 +23,7 @@ struct console_log {
 	char line[CONSOLE_LOG_LINE]; /* the line that is being written */
 	size_t line_bytes;
 	char panic[CONSOLE_LOG_LINE]; /* what it said, ended by 0 */
-	_Atomic uint64_t panicked_ns; /* by the monotonic clock; 0: it has not */
+	_Atomic uint64_t panicked_ns; /* and when it wrote last from then on; 0: it has not */
 };
 
 /* What is zero is an empty log. */

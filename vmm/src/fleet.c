@@ -654,8 +654,8 @@ static void wait_slice(struct fleet *fleet)
 }
 
 /*
- * Linux that has panicked stays where it is, unless it was told to reset (panic=), and then does so
- * after a second at least.
+ * Linux that has panicked says why, and stays where it is, unless it was told to reset (panic=),
+ * and then does so after a second at least. So that it has been silent for as long is enough.
  */
 #define PANIC_PATIENCE_NS UINT64_C(2000000000)
 

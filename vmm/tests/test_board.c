@@ -438,6 +438,16 @@ static void the_last_words_are_kept(void **state)
 	board_destroy(&board);
 }
 
+/* A kernel that panicked goes on to say why, and all that it says counts. */
+static void check_says_when(struct board *board)
+{
+	uint64_t before = board_panicked_ns(board);
+
+	say(board, ".");
+	assert_int_equal(!board_panicked_ns(board), !before);
+	assert_true(!before || board_panicked_ns(board) > before);
+}
+
 static void a_panic_is_seen_where_a_line_begins_so(void **state)
 {
 	static const struct {
@@ -468,6 +478,7 @@ static void a_panic_is_seen_where_a_line_begins_so(void **state)
 		board_last_words(&board, &words);
 		assert_string_equal(words.panic, cases[i].panic ? cases[i].panic : "");
 		assert_int_equal(!board_panicked_ns(&board), !cases[i].panic);
+		check_says_when(&board);
 		/* It is for the guest's owner to end it. */
 		assert_int_equal(board_power(&board), BOARD_ON);
 		board_destroy(&board);
