@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * What root can try in a Linux guest: "probe in PORT", "probe out PORT"; "probe instructions", which
- * says by what signal each instruction that is a hypervisor's ends its process; and "probe ipi N",
- * which sends all that a local APIC can send to CPUs that a guest of N CPUs does not have.
+ * What root can try in a Linux guest: "probe in PORT", "probe out PORT [BYTE]" (1); "probe
+ * instructions", which says by what signal each instruction that is a hypervisor's ends its process;
+ * and "probe ipi N", which sends all that a local APIC can send to CPUs that a guest of N CPUs does
+ * not have.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -124,13 +125,13 @@ int main(int argc, char **argv)
 		try_instructions();
 	} else if (argc == 3 && strcmp(argv[1], "ipi") == 0) {
 		try_ipis(port);
-	} else if (argc != 3 || iopl(3) < 0) {
+	} else if (argc < 3 || argc > 4 || iopl(3) < 0) {
 		perror("probe");
 		return 1;
 	} else if (strcmp(argv[1], "in") == 0) {
 		printf("probe: port %#x reads %#x\n", port, inb(port));
 	} else {
-		outb(1, port);
+		outb(argc > 3 ? (unsigned char)strtoul(argv[3], NULL, 0) : 1, port);
 	}
 	return 0;
 }

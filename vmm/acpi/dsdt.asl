@@ -55,6 +55,17 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "S2VM  ", "S2VMMACH", 1)
 			})
 		}
 
+		/* Present, enabled, shown and working (6.3.7): Linux asks. */
+		Device (PEVT)
+		{
+			Name (_HID, "QEMU0001")
+			Name (_STA, 0x0f)
+			Name (_CRS, ResourceTemplate ()
+			{
+				IO (Decode16, PLATFORM_PANIC_PORT, PLATFORM_PANIC_PORT, 1, 1)
+			})
+		}
+
 		VIRTIO_SLOT (VIO0, 0, 0xd0000000, 5)
 		VIRTIO_SLOT (VIO1, 1, 0xd0001000, 6)
 		VIRTIO_SLOT (VIO2, 2, 0xd0002000, 7)

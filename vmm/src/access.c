@@ -13,6 +13,33 @@ static uint64_t address_of(const struct fleet *fleet, uint64_t fleet_physical)
 	return fleet_physical - fleet->memory.hole.v + PLATFORM_RAM_HOLE;
 }
 
+bool access_end_panicked(struct guest *guest)
+{
+	struct board_last_words words;
+
+	board_last_words(guest->board, &words);
+	return guest_end(guest, GUEST_FAILED, "its kernel panicked%s%s", *words.panic ? ": " : "",
+			 words.panic);
+}
+
+static bool end_exited(struct guest *guest)
+{
+	guest->exit_value = board_exit_status(guest->board);
+	if (guest->exit_value)
+		return guest_end(guest, GUEST_FAILED, "it exited with status %llu",
+				 (unsigned long long)guest->exit_value);
+	guest->status = GUEST_OK;
+	return false;
+}
+
+/* One that panicked before, and was told to reset then (panic=), is no guest that wants to. */
+static bool end_reset(struct guest *guest)
+{
+	if (board_panicked_ns(guest->board))
+		return access_end_panicked(guest);
+	return guest_end(guest, GUEST_RESET, "it resets");
+}
+
 /* What the guest asked for, to its end. */
 static bool obey(struct guest *guest)
 {
@@ -21,7 +48,11 @@ static bool obey(struct guest *guest)
 		guest->status = GUEST_OK;
 		return false;
 	case BOARD_RESET:
-		return guest_end(guest, GUEST_RESET, "it resets");
+		return end_reset(guest);
+	case BOARD_EXITED:
+		return end_exited(guest);
+	case BOARD_PANICKED:
+		return access_end_panicked(guest);
 	default:
 		return true;
 	}

@@ -56,6 +56,61 @@ static const struct device_type keyboard_type = {
 	.access = keyboard_access,
 };
 
+/* The ports take bytes, and whoever writes more to them means something else. */
+static bool byte_written(struct device_access *access)
+{
+	if (!access->write)
+		access->value = 0;
+	return access->write && access->bytes == 1;
+}
+
+static void exit_access(void *device, struct device_access *access)
+{
+	struct board *board = device;
+
+	if (!byte_written(access))
+		return;
+	board->exit_status = (uint8_t)access->value;
+	board->power = BOARD_EXITED;
+}
+
+static const struct device_type exit_type = {
+	.name = "debug exit",
+	.window = 1,
+	.access = exit_access,
+};
+
+static void ready_access(void *device, struct device_access *access)
+{
+	bool *ready = device;
+
+	if (byte_written(access))
+		*ready = true;
+}
+
+static const struct device_type ready_type = {
+	.name = "ready",
+	.window = 1,
+	.access = ready_access,
+};
+
+/* Which events there are is read before one is written. */
+static void panic_access(void *device, struct device_access *access)
+{
+	enum board_power *power = device;
+
+	if (!access->write)
+		access->value = PLATFORM_PANIC_PANICKED;
+	else if (access->value & PLATFORM_PANIC_PANICKED)
+		*power = BOARD_PANICKED;
+}
+
+static const struct device_type panic_type = {
+	.name = "pvpanic",
+	.window = 1,
+	.access = panic_access,
+};
+
 /* A slot without a device (virtio 1.2, 4.2.2). */
 static void absent_access(struct device_access *access)
 {
@@ -113,6 +168,9 @@ static const struct window {
 	{ BOARD_PORTS, PCI_HOST_PORT, &pci_host_type, offsetof(struct board, pci_host) },
 	{ BOARD_PORTS, PLATFORM_RESET_PORT, &power_type, offsetof(struct board, power) },
 	{ BOARD_PORTS, KEYBOARD_PORT, &keyboard_type, offsetof(struct board, power) },
+	{ BOARD_PORTS, PLATFORM_DEBUG_EXIT_PORT, &exit_type, 0 },
+	{ BOARD_PORTS, PLATFORM_READY_PORT, &ready_type, offsetof(struct board, ready) },
+	{ BOARD_PORTS, PLATFORM_PANIC_PORT, &panic_type, offsetof(struct board, power) },
 	{ BOARD_MEMORY, PLATFORM_IOAPIC_BASE, &ioapic_type, offsetof(struct board, ioapic) },
 	{ BOARD_MEMORY, PLATFORM_VIRTIO_BASE, &slot_type, 0 },
 };
@@ -200,6 +258,15 @@ static void serial_line(void *context, bool raised)
 		ioapic_edge(&board->ioapic, PLATFORM_SERIAL_GSI);
 }
 
+/* Keeps the end of what the guest writes. */
+static void serial_put(void *context, uint8_t byte)
+{
+	struct board *board = context;
+
+	console_log_put(&board->log, byte);
+	board->output.put(board->output.context, byte);
+}
+
 static void slot_line(void *context, bool raised)
 {
 	struct board_slot *slot = context;
@@ -233,7 +300,9 @@ void board_init(struct board *board, const struct board_parts *parts)
 	board->cpu = parts->cpu;
 	pthread_mutex_init(&board->lock, NULL);
 	ioapic_init(&board->ioapic, (struct ioapic_output){ send, board });
-	serial_init(&board->serial, parts->output, (struct device_line){ serial_line, board });
+	board->output = parts->output;
+	serial_init(&board->serial, (struct serial_output){ serial_put, board },
+		    (struct device_line){ serial_line, board });
 	rtc_init(&board->rtc);
 	pci_host_init(&board->pci_host);
 	virtio_rng_init(&board->rng, parts->memory, plug(board, 0, &board->rng.virtio));
@@ -254,6 +323,40 @@ enum board_power board_power(struct board *board)
 	power = board->power;
 	pthread_mutex_unlock(&board->lock);
 	return power;
+}
+
+uint8_t board_exit_status(struct board *board)
+{
+	uint8_t status;
+
+	pthread_mutex_lock(&board->lock);
+	status = board->exit_status;
+	pthread_mutex_unlock(&board->lock);
+	return status;
+}
+
+bool board_take_ready(struct board *board)
+{
+	bool ready;
+
+	pthread_mutex_lock(&board->lock);
+	ready = board->ready;
+	board->ready = false;
+	pthread_mutex_unlock(&board->lock);
+	return ready;
+}
+
+uint64_t board_panicked_ns(const struct board *board)
+{
+	return atomic_load(&board->log.panicked_ns);
+}
+
+void board_last_words(struct board *board, struct board_last_words *words)
+{
+	pthread_mutex_lock(&board->lock);
+	memcpy(words->panic, board->log.panic, sizeof(words->panic));
+	console_log_copy(&board->log, words->lines, sizeof(words->lines));
+	pthread_mutex_unlock(&board->lock);
 }
 
 /* ---- saving ---- */
@@ -281,6 +384,7 @@ void board_save(struct board *board, struct board_state *state)
 	pthread_mutex_lock(&board->lock);
 	state->power = board->power;
 	state->occupied = occupied(board);
+	state->exit_status = board->exit_status;
 	rtc_save(&board->rtc, &state->rtc);
 	pci_host_save(&board->pci_host, &state->pci_host);
 	serial_save(&board->serial, &state->serial);
@@ -327,8 +431,9 @@ static bool others_good(const struct board *board, const struct board_state *sta
 
 static bool state_good(const struct board *board, const struct board_state *state)
 {
-	if (state->version != BOARD_STATE_VERSION || state->power > BOARD_RESET ||
-	    state->occupied != occupied(board) || state->reserved || !others_good(board, state))
+	if (state->version != BOARD_STATE_VERSION || state->power > BOARD_PANICKED ||
+	    state->occupied != occupied(board) || state->exit_status > UINT8_MAX ||
+	    !others_good(board, state))
 		return false;
 	for (unsigned i = 0; i < PLATFORM_VIRTIO_SLOTS; i++)
 		if (!slot_good(board->slots[i].virtio, &state->slots[i]))
@@ -341,6 +446,7 @@ static void take_state(struct board *board, const struct board_state *state)
 {
 	board->restoring = true;
 	board->power = (enum board_power)state->power;
+	board->exit_status = (uint8_t)state->exit_status;
 	rtc_restore(&board->rtc, &state->rtc);
 	pci_host_restore(&board->pci_host, &state->pci_host);
 	serial_restore(&board->serial, &state->serial);

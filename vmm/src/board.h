@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 
+#include "console_log.h"
 #include "ioapic.h"
 #include "pci_host.h"
 #include "rtc.h"
@@ -26,6 +27,8 @@ enum board_power {
 	BOARD_ON,
 	BOARD_OFF,
 	BOARD_RESET,
+	BOARD_EXITED,	/* by the debug exit port */
+	BOARD_PANICKED, /* by pvpanic */
 };
 
 /* Interrupts to the guest's first CPU, from any thread. */
@@ -54,7 +57,7 @@ struct board_state {
 	uint32_t version;
 	uint32_t power;	   /* enum board_power */
 	uint32_t occupied; /* bit n: there is a device in slot n */
-	uint32_t reserved;
+	uint32_t exit_status; /* where BOARD_EXITED */
 	struct rtc_state rtc;
 	struct pci_host_state pci_host;
 	struct serial_state serial;
@@ -79,6 +82,10 @@ struct board {
 	struct rtc rtc;
 	struct pci_host pci_host;
 	enum board_power power;
+	uint8_t exit_status; /* where BOARD_EXITED */
+	bool ready;	     /* since this was asked last */
+	struct serial_output output;
+	struct console_log log; /* of what went there */
 	struct board_slot slots[PLATFORM_VIRTIO_SLOTS];
 	struct virtio_rng rng;
 	struct virtio_blk blks[BOARD_DISKS];
@@ -104,6 +111,26 @@ bool board_work(struct board *board);
 
 /* What the guest has asked for by now. */
 enum board_power board_power(struct board *board);
+
+/* Where it is BOARD_EXITED: with what status. */
+uint8_t board_exit_status(struct board *board);
+
+/* Whether the guest has said, since this was asked last, that it is where it is to be. */
+bool board_take_ready(struct board *board);
+
+/*
+ * When its kernel, which has panicked, wrote last, by the monotonic clock in nanoseconds; 0 if it
+ * has not. Takes no lock.
+ */
+uint64_t board_panicked_ns(const struct board *board);
+
+/* What it wrote then, or "" if it has not; and the last lines that the guest wrote. */
+struct board_last_words {
+	char panic[CONSOLE_LOG_LINE];
+	char lines[CONSOLE_LOG_BYTES + 1];
+};
+
+void board_last_words(struct board *board, struct board_last_words *words);
 
 /* Saves what the board is now, between two accesses. Takes its lock, from any thread. */
 void board_save(struct board *board, struct board_state *state);

@@ -44,6 +44,8 @@ static bool run_plain(const struct disk_transfer *transfers, unsigned count)
 
 const struct disk_io disk_io_plain = { .run = run_plain };
 
+const struct disk_io *disk_io_default = &disk_io_uring;
+
 bool disk_transfer(const struct disk *disk, int fd, bool write, uint64_t offset, void *buffer,
 		   size_t bytes)
 {
@@ -112,7 +114,7 @@ bool disk_open(struct disk *disk, const char *path, enum disk_access access, str
 {
 	off_t bytes;
 
-	*disk = (struct disk){ .fd = -1, .access = access, .io = &disk_io_plain };
+	*disk = (struct disk){ .fd = -1, .access = access, .io = disk_io_default };
 	disk->name = strdup(path);
 	if (!disk->name)
 		return error_set(error, EXIT_FAILED, "out of memory");

@@ -46,6 +46,12 @@ struct disk_io {
 /* By preadv() and pwritev(), one after another. */
 extern const struct disk_io disk_io_plain;
 
+/* By io_uring, several at once; as disk_io_plain where the kernel has none or does not let us. */
+extern const struct disk_io disk_io_uring;
+
+/* What disks have that are opened from now on: disk_io_uring unless somebody sets another. */
+extern const struct disk_io *disk_io_default;
+
 enum disk_access {
 	DISK_READ_ONLY,
 	DISK_WRITABLE,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "fleet.h"
+#include "board.h"
 #include "ept/trace.h"
 #include "moment.h"
 #include "platform.h"
@@ -690,13 +691,36 @@ static void wait_slice(struct fleet *fleet)
 	pthread_cond_timedwait(&fleet->ended, &fleet->lock, &until);
 }
 
+/*
+ * Linux that has panicked says why, and stays where it is, unless it was told to reset (panic=),
+ * and then does so after a second at least. So that it has been silent for as long is enough.
+ */
+#define PANIC_PATIENCE_NS UINT64_C(2000000000)
+
+static bool hangs(const struct guest *guest)
+{
+	uint64_t panicked_ns = guest && guest->board ? board_panicked_ns(guest->board) : 0;
+
+	return panicked_ns && now_ns() > panicked_ns + PANIC_PATIENCE_NS;
+}
+
+/* The fleet's lock is held. */
+static void end_panicked(struct fleet *fleet)
+{
+	for (unsigned i = 0; i < fleet->seat_count; i++)
+		if (hangs(fleet->seats[i].guest))
+			seat_stop(&fleet->seats[i], GUEST_FAILED);
+}
+
 bool fleet_wait(struct fleet *fleet, uint64_t deadline_ns, const volatile bool *stop)
 {
 	bool done;
 
 	pthread_mutex_lock(&fleet->lock);
-	while (fleet->running && now_ns() < deadline_ns && !(stop && *stop))
+	while (fleet->running && now_ns() < deadline_ns && !(stop && *stop)) {
 		wait_slice(fleet);
+		end_panicked(fleet);
+	}
 	done = !fleet->running;
 	pthread_mutex_unlock(&fleet->lock);
 	return done;

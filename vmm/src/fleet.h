@@ -400,6 +400,9 @@ bool guest_write(struct guest *guest, struct gpa to, const void *from, uint64_t 
 /* access.c: serves an access to a device; false if the guest is ended. */
 bool access_serve(struct guest *guest, const struct gate_exit *exit);
 
+/* Ends a Linux guest whose kernel has panicked; returns false. */
+bool access_end_panicked(struct guest *guest);
+
 /* Does what its devices have left to do, unless somebody wants the guest to end. */
 void access_work(struct guest *guest);
 

@@ -73,8 +73,11 @@ static bool serve_exception(struct guest *guest, const struct gate_exit *exit)
 			 (unsigned long long)exit->error_code);
 }
 
+/* By the user, the time limit, or fleet.c: end_panicked. */
 static bool end_as_told(struct guest *guest, enum guest_status status)
 {
+	if (status == GUEST_FAILED)
+		return access_end_panicked(guest);
 	return guest_end(guest, status,
 			 status == GUEST_TIMEOUT ? "it ran longer than its time limit" :
 						   "it was stopped");

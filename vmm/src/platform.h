@@ -55,6 +55,21 @@
 #define PLATFORM_RTC_PORTS 2
 
 /*
+ * Ports by which a guest says something to the VMM, a byte each, and which read as 0. Debug exit:
+ * the guest is ended, well if the byte is 0, and badly with any other status. Ready: whatever it
+ * is, the guest has come to where it was started for.
+ */
+#define PLATFORM_DEBUG_EXIT_PORT 0x501
+#define PLATFORM_READY_PORT	 0x502
+
+/*
+ * pvpanic (QEMU, docs/specs/pvpanic): its port reads as the events that may be written to it, of
+ * which there is this one.
+ */
+#define PLATFORM_PANIC_PORT	0x505
+#define PLATFORM_PANIC_PANICKED 1
+
+/*
  * Slots of virtio-mmio, at PLATFORM_VIRTIO_BASE + n * PLATFORM_VIRTIO_BYTES with GSI
  * PLATFORM_VIRTIO_GSI + n. A slot without a device reads as magic number, version 2 and device id 0
  * (virtio 1.2, 4.2.2), which drivers pass over in silence.

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "board.h"
+
 uint64_t report_table_bytes(const struct ept_usage *usage)
 {
 	uint64_t tables = 0;
@@ -312,9 +314,26 @@ void report_run_json(const struct fleet *fleet, uint64_t elapsed_ns,
 	report_json(report);
 }
 
+/* What a guest wrote last, if its kernel panicked: whoever reads this may not see its console. */
+static void print_last_words(const struct guest *guest)
+{
+	struct board_last_words words;
+
+	if (!guest->board || guest->status != GUEST_FAILED ||
+	    (!board_panicked_ns(guest->board) && board_power(guest->board) != BOARD_PANICKED))
+		return;
+	board_last_words(guest->board, &words);
+	for (char *next = words.lines, *line; (line = strsep(&next, "\n"));)
+		if (*line)
+			fprintf(stderr, "guest %u: %s\n", guest->id, line);
+}
+
 void report_failures(const struct fleet *fleet)
 {
-	for (unsigned i = 0; i < fleet->guest_count; i++)
-		if (!guest_ended_well(&fleet->guests[i]))
-			fprintf(stderr, "s2vm: guest %u: %s\n", i, fleet->guests[i].report);
+	for (unsigned i = 0; i < fleet->guest_count; i++) {
+		if (guest_ended_well(&fleet->guests[i]))
+			continue;
+		fprintf(stderr, "s2vm: guest %u: %s\n", i, fleet->guests[i].report);
+		print_last_words(&fleet->guests[i]);
+	}
 }

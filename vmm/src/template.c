@@ -170,11 +170,13 @@ static bool lock(const struct template *template, struct error *error)
 static bool open_directory(struct template *template, int parent, const char *directory,
 			   const char *name, struct error *error)
 {
+	template->directory = template_open_one(parent, directory, name, error);
+	if (template->directory < 0)
+		return false;
 	template->name = strdup(name);
 	if (!template->name)
 		return error_set(error, EXIT_FAILED, "out of memory");
-	template->directory = template_open_one(parent, directory, name, error);
-	return template->directory >= 0 && lock(template, error);
+	return lock(template, error);
 }
 
 /* What is checked is the file that is mapped. It is opened before for a line of its own. */

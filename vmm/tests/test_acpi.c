@@ -217,6 +217,20 @@ static void ports_are_where_devices_will_answer(void **state)
 	assert_non_null(find(dsdt, dsdt, rtc, sizeof(rtc)));
 }
 
+static void a_panic_is_told_by_a_port(void **state)
+{
+	static const uint8_t port[] = {
+		0x47, 1, PLATFORM_PANIC_PORT & 0xff, PLATFORM_PANIC_PORT >> 8,
+		PLATFORM_PANIC_PORT & 0xff, PLATFORM_PANIC_PORT >> 8, 1, 1,
+	};
+	const uint8_t *dsdt = dsdt_of(1);
+
+	(void)state;
+	assert_non_null(find(dsdt, dsdt, "\x0dQEMU0001", 10));
+	assert_non_null(find(dsdt, dsdt, "_STA\x0a\x0f", 6));
+	assert_non_null(find(dsdt, dsdt, port, sizeof(port)));
+}
+
 /* ADDR: a package of two, a double word and zero; its page is not in the tables' area. */
 static void the_generation_id_is_found(void **state)
 {
@@ -295,6 +309,7 @@ int main(void)
 		cmocka_unit_test(each_cpu_has_a_local_apic),
 		cmocka_unit_test(slots_are_where_devices_will_answer),
 		cmocka_unit_test(ports_are_where_devices_will_answer),
+		cmocka_unit_test(a_panic_is_told_by_a_port),
 		cmocka_unit_test(the_generation_id_is_found),
 		cmocka_unit_test(the_machine_can_be_switched_off),
 		cmocka_unit_test(iasl_understands_all_tables),

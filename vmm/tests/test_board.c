@@ -269,6 +269,12 @@ static void power_is_asked_for_by_ports(void **state)
 		{ 0x64, 0xfe, BOARD_RESET },
 		{ 0x64, 0xff, BOARD_ON },
 		{ 0x65, 0xfe, BOARD_ON },
+		{ PLATFORM_DEBUG_EXIT_PORT, 0, BOARD_EXITED },
+		{ PLATFORM_DEBUG_EXIT_PORT, 7, BOARD_EXITED },
+		{ PLATFORM_READY_PORT, 1, BOARD_ON },
+		{ PLATFORM_PANIC_PORT, 1, BOARD_PANICKED },
+		{ PLATFORM_PANIC_PORT, 2, BOARD_ON },
+		{ PLATFORM_PANIC_PORT, 0xff, BOARD_PANICKED },
 	};
 
 	(void)state;
@@ -344,6 +350,160 @@ static void the_clock_tells_the_time(void **state)
 		value = in(&board, PLATFORM_RTC_PORT + 1, 1);
 		assert_true((value & 0xf) < 10 && value >> 4 < 10);
 	}
+	board_destroy(&board);
+}
+
+static void the_exit_port_has_a_status(void **state)
+{
+	static struct board board;
+
+	(void)state;
+	make_board(&board);
+	assert_int_equal(in(&board, PLATFORM_DEBUG_EXIT_PORT, 1), 0);
+	/* A word is not for this port, and not for the next one. */
+	access_board(&board, BOARD_PORTS, PLATFORM_DEBUG_EXIT_PORT, 2, true, 0x107);
+	assert_int_equal(board_power(&board), BOARD_ON);
+	assert_false(board_take_ready(&board));
+	out(&board, PLATFORM_DEBUG_EXIT_PORT, 200);
+	assert_int_equal(board_power(&board), BOARD_EXITED);
+	assert_int_equal(board_exit_status(&board), 200);
+	board_destroy(&board);
+}
+
+static void ready_is_told_once(void **state)
+{
+	static struct board board;
+
+	(void)state;
+	make_board(&board);
+	assert_int_equal(in(&board, PLATFORM_READY_PORT, 1), 0);
+	assert_false(board_take_ready(&board));
+	out(&board, PLATFORM_READY_PORT, 0);
+	assert_true(board_take_ready(&board));
+	assert_false(board_take_ready(&board));
+	out(&board, PLATFORM_READY_PORT, 0xff);
+	assert_true(board_take_ready(&board));
+	board_destroy(&board);
+}
+
+/* As QEMU's document says: which events there are is read first. */
+static void pvpanic_says_what_it_takes(void **state)
+{
+	static struct board board;
+
+	(void)state;
+	make_board(&board);
+	assert_int_equal(in(&board, PLATFORM_PANIC_PORT, 1), PLATFORM_PANIC_PANICKED);
+	board_destroy(&board);
+}
+
+static void say(struct board *board, const char *text)
+{
+	while (*text)
+		out(board, PLATFORM_SERIAL_PORT, (uint8_t)*text++);
+}
+
+static void count_byte(void *context, uint8_t byte)
+{
+	unsigned *count = context;
+
+	(void)byte;
+	(*count)++;
+}
+
+static void the_last_words_are_kept(void **state)
+{
+	static struct board board;
+	static struct board_last_words words;
+	unsigned put = 0;
+
+	(void)state;
+	board_init(&board, &(struct board_parts){ .cpu = { count_interrupt, vectors },
+						  .output = { count_byte, &put } });
+	board_last_words(&board, &words);
+	assert_string_equal(words.lines, "");
+	say(&board, "one\r\n\x1b[2Jtwo\r\n");
+	assert_int_equal(put, 5 + 9);
+	board_last_words(&board, &words);
+	assert_string_equal(words.lines, "one\n[2Jtwo\n");
+	assert_string_equal(words.panic, "");
+	/* Only whole lines, up to its size. */
+	for (unsigned i = 0; i < 1000; i++)
+		say(&board, "0123456789\n");
+	say(&board, "end");
+	board_last_words(&board, &words);
+	assert_int_equal(strlen(words.lines), 11 * ((CONSOLE_LOG_BYTES - 3) / 11) + 3);
+	assert_memory_equal(words.lines, "0123456789\n", 11);
+	assert_string_equal(words.lines + strlen(words.lines) - 4, "\nend");
+	board_destroy(&board);
+}
+
+/* A kernel that panicked goes on to say why, and all that it says counts. */
+static void check_says_when(struct board *board)
+{
+	uint64_t before = board_panicked_ns(board);
+
+	say(board, ".");
+	assert_int_equal(!board_panicked_ns(board), !before);
+	assert_true(!before || board_panicked_ns(board) > before);
+}
+
+static void a_panic_is_seen_where_a_line_begins_so(void **state)
+{
+	static const struct {
+		const char *line;
+		const char *panic; /* NULL for none */
+	} cases[] = {
+		{ "Kernel panic - not syncing: x\r\n", "Kernel panic - not syncing: x" },
+		{ "[    1.234567] Kernel panic - not syncing: y\n", "Kernel panic - not syncing: y" },
+		{ "[    1.234567][    T1] Kernel panic - not syncing\n", "Kernel panic - not syncing" },
+		{ "one\n[2.0] Kernel panic - not syncing: z\ntwo\n", "Kernel panic - not syncing: z" },
+		{ "[2.0] Kernel panic - not syncing: a\n[3.0] Kernel panic - not syncing: b\n",
+		  "Kernel panic - not syncing: a" },
+		{ "Kernel panic - not syncing: no end", NULL },
+		{ "it said Kernel panic - not syncing\n", NULL },
+		{ "[    1.234567] Kernel panic - syncing\n", NULL },
+		{ "[    1.234567 Kernel panic - not syncing\n", NULL },
+		{ "[    1.234567] ---[ end Kernel panic - not syncing: x ]---\n", NULL },
+		{ "[\n]\n\n", NULL },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		static struct board board;
+		static struct board_last_words words;
+
+		make_board(&board);
+		say(&board, cases[i].line);
+		board_last_words(&board, &words);
+		assert_string_equal(words.panic, cases[i].panic ? cases[i].panic : "");
+		assert_int_equal(!board_panicked_ns(&board), !cases[i].panic);
+		check_says_when(&board);
+		/* It is for the guest's owner to end it. */
+		assert_int_equal(board_power(&board), BOARD_ON);
+		board_destroy(&board);
+	}
+}
+
+/* Longer lines than are looked at, with and without a panic at their beginning. */
+static void long_lines_are_cut_off(void **state)
+{
+	static struct board board;
+	static struct board_last_words words;
+
+	(void)state;
+	make_board(&board);
+	for (unsigned i = 0; i < 5 * CONSOLE_LOG_BYTES; i++)
+		say(&board, i % 3 ? "x" : "]");
+	board_last_words(&board, &words);
+	assert_int_equal(strlen(words.lines), CONSOLE_LOG_BYTES);
+	say(&board, "\n[1.0] Kernel panic - not syncing: ");
+	for (unsigned i = 0; i < 2 * CONSOLE_LOG_LINE; i++)
+		say(&board, "y");
+	say(&board, "\n");
+	board_last_words(&board, &words);
+	assert_memory_equal(words.panic, "Kernel panic - not syncing: yyy", 31);
+	assert_true(strlen(words.panic) < CONSOLE_LOG_LINE);
 	board_destroy(&board);
 }
 
@@ -531,7 +691,7 @@ static void what_no_board_can_be_changes_nothing(void **state)
 	REFUSE(occupied, 0);
 	REFUSE(occupied, 3);
 	REFUSE(occupied, 1u << PLATFORM_VIRTIO_SLOTS | 1);
-	REFUSE(reserved, 1);
+	REFUSE(exit_status, 256);
 	REFUSE(rtc.version, RTC_STATE_VERSION + 1);
 	REFUSE(rtc.index, 0x80);
 	REFUSE(rtc.reserved[2], 1);
@@ -566,6 +726,12 @@ int main(void)
 		cmocka_unit_test(slots_without_a_device_say_so),
 		cmocka_unit_test(a_bus_with_a_bridge_only),
 		cmocka_unit_test(the_clock_tells_the_time),
+		cmocka_unit_test(the_exit_port_has_a_status),
+		cmocka_unit_test(ready_is_told_once),
+		cmocka_unit_test(pvpanic_says_what_it_takes),
+		cmocka_unit_test(the_last_words_are_kept),
+		cmocka_unit_test(a_panic_is_seen_where_a_line_begins_so),
+		cmocka_unit_test(long_lines_are_cut_off),
 		cmocka_unit_test(a_saved_board_is_all_there),
 		cmocka_unit_test(raised_lines_interrupt_after_a_restore),
 		cmocka_unit_test(lines_that_are_not_raised_stay_so),

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MIT
 /* Disks: what is refused, locks, and overlays beside a plain copy of what they must show. */
+#include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -9,8 +14,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,7 +31,7 @@
 #define SECTORS 1021u
 #define BYTES	(SECTORS * DISK_SECTOR)
 
-static char directory[] = "/tmp/s2vm-disk-XXXXXX";
+static char directory[32];
 static char base[64];
 static char overlay[64];
 static char upper[64];
@@ -34,6 +41,7 @@ static struct error error;
 static int setup(void **state)
 {
 	(void)state;
+	strcpy(directory, "/tmp/s2vm-disk-XXXXXX");
 	if (!mkdtemp(directory))
 		return -1;
 	snprintf(base, sizeof(base), "%s/base", directory);
@@ -437,6 +445,189 @@ static void an_overlay_of_another_base_is_refused(void **state)
 	close(fd);
 }
 
+/* ---- transfers ---- */
+
+/* Each test runs with both ways of doing them. */
+static int set_plain(void **state)
+{
+	disk_io_default = &disk_io_plain;
+	return setup(state);
+}
+
+static int set_uring(void **state)
+{
+	disk_io_default = &disk_io_uring;
+	return setup(state);
+}
+
+#define TRANSFERS 100u /* more than are under way at once */
+#define PIECE	  (BYTES / TRANSFERS)
+
+/* Transfers that divide what is at @at into pieces, of which one is twice as large. */
+static unsigned divide(struct disk_transfer *transfers, int fd, bool write, unsigned char *at)
+{
+	unsigned count = 0;
+
+	for (uint64_t offset = 0; offset < TRANSFERS * PIECE; count++) {
+		size_t bytes = count == 7 ? 2 * PIECE : PIECE;
+
+		transfers[count] = (struct disk_transfer){ fd, write, offset, at + offset, bytes };
+		offset += bytes;
+	}
+	return count;
+}
+
+static void many_transfers_are_done_at_once(void **state)
+{
+	static unsigned char now[BYTES];
+	struct disk_transfer transfers[TRANSFERS];
+	int fd = open(base, O_RDWR);
+
+	(void)state;
+	memset(now, 0, sizeof(now));
+	assert_true(disk_io_default->run(transfers, divide(transfers, fd, false, now)));
+	assert_memory_equal(now, model, TRANSFERS * PIECE);
+	for (unsigned i = 0; i < BYTES; i++)
+		now[i] = (unsigned char)next_random();
+	assert_true(disk_io_default->run(transfers, divide(transfers, fd, true, now)));
+	assert_int_equal(pread(fd, model, TRANSFERS * PIECE, 0), TRANSFERS * PIECE);
+	assert_memory_equal(now, model, TRANSFERS * PIECE);
+	assert_true(disk_io_default->run(transfers, 0));
+	close(fd);
+}
+
+/* The others do no harm, and what comes next is done as if nothing had been. */
+static void one_transfer_that_fails_is_a_failure(void **state)
+{
+	static unsigned char now[BYTES];
+	struct disk_transfer transfers[TRANSFERS];
+	int fd = open(base, O_RDWR);
+	unsigned count = divide(transfers, fd, false, now);
+
+	(void)state;
+	transfers[50].offset = BYTES - 1;
+	errno = 0;
+	assert_false(disk_io_default->run(transfers, count));
+	assert_int_equal(errno, EIO);
+	transfers[50].fd = -1;
+	assert_false(disk_io_default->run(transfers, count));
+	assert_int_equal(errno, EBADF);
+	transfers[50].fd = fd;
+	assert_false(disk_io_default->run(transfers, count));
+	assert_true(disk_io_default->run(transfers, divide(transfers, fd, false, now)));
+	assert_memory_equal(now, model, TRANSFERS * PIECE);
+	close(fd);
+}
+
+/* Whether some descriptor of this process is a ring. */
+static bool has_ring(void)
+{
+	char path[64], target[64];
+
+	for (int fd = 0; fd < 100; fd++) {
+		ssize_t length;
+
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		length = readlink(path, target, sizeof(target) - 1);
+		if (length > 0 && memmem(target, (size_t)length, "[io_uring]", 10))
+			return true;
+	}
+	return false;
+}
+
+static void *read_in_a_thread(void *argument)
+{
+	unsigned char *now = malloc(BYTES);
+	struct disk_transfer transfers[TRANSFERS];
+	int fd = open(base, O_RDONLY);
+	bool *good = argument;
+
+	*good = true;
+	for (unsigned round = 0; round < 50; round++) {
+		memset(now, 0, BYTES);
+		*good &= disk_io_uring.run(transfers, divide(transfers, fd, false, now));
+		*good &= memcmp(now, model, TRANSFERS * PIECE) == 0;
+	}
+	close(fd);
+	free(now);
+	return NULL;
+}
+
+static void threads_have_rings_of_their_own(void **state)
+{
+	pthread_t threads[4];
+	bool good[4];
+
+	(void)state;
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, read_in_a_thread, &good[i]), 0);
+	for (unsigned i = 0; i < 4; i++) {
+		pthread_join(threads[i], NULL);
+		assert_true(good[i]);
+	}
+}
+
+/* In a process whose system call @number fails with @error: what it says about its reads. */
+static int read_without(unsigned number, unsigned error_number)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error_number),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { 4, filter };
+	bool good;
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
+		return 77;
+	read_in_a_thread(&good);
+	return good ? has_ring() : 2;
+}
+
+/* A child has no ring before; 0: its reads are right, and it has none now. */
+static void without_rings_transfers_are_done_all_the_same(void **state)
+{
+	static const struct {
+		unsigned number, error;
+	} cases[] = {
+		{ __NR_io_uring_setup, ENOSYS },
+		{ __NR_io_uring_setup, EPERM },
+		{ __NR_io_uring_register, EPERM },
+		{ __NR_io_uring_enter, EPERM },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		int status;
+		pid_t child = fork();
+
+		if (child == 0)
+			_exit(read_without(cases[i].number, cases[i].error));
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_true(WIFEXITED(status));
+		if (WEXITSTATUS(status) == 77)
+			skip();
+		assert_int_equal(WEXITSTATUS(status), 0);
+	}
+}
+
+/* Otherwise the tests above say nothing about rings. */
+static void rings_are_used(void **state)
+{
+	struct io_uring uring;
+	bool good;
+
+	(void)state;
+	if (io_uring_queue_init(2, &uring, 0) < 0)
+		skip();
+	io_uring_queue_exit(&uring);
+	read_in_a_thread(&good);
+	assert_true(good);
+	assert_true(has_ring());
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -454,7 +645,18 @@ int main(void)
 		cmocka_unit_test_setup(overlays_may_lie_on_overlays, begin),
 		cmocka_unit_test_setup(an_overlay_that_cannot_be_made_is_not_left, begin),
 		cmocka_unit_test_setup(an_overlay_of_another_base_is_refused, begin),
+		cmocka_unit_test_setup(many_transfers_are_done_at_once, begin),
+		cmocka_unit_test_setup(one_transfer_that_fails_is_a_failure, begin),
 	};
+	const struct CMUnitTest uring_tests[] = {
+		cmocka_unit_test_setup(without_rings_transfers_are_done_all_the_same, begin),
+		cmocka_unit_test_setup(threads_have_rings_of_their_own, begin),
+		cmocka_unit_test_setup(rings_are_used, begin),
+	};
+	int failed;
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	failed = cmocka_run_group_tests_name("io_uring itself", uring_tests, set_uring, teardown);
+	failed += cmocka_run_group_tests_name("plain", tests, set_plain, teardown);
+	failed += cmocka_run_group_tests_name("io_uring", tests, set_uring, teardown);
+	return failed;
 }

@@ -523,6 +523,18 @@ static void other_memory_is_refused(void **state)
 	refuse_open("mail", EXIT_NO_SUCH, "no template mail");
 }
 
+static void what_may_not_be_read_is_refused(void **state)
+{
+	(void)state;
+	make("web");
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(seteuid(65534), 0);
+	refuse_open("web", EXIT_INPUT, "Permission denied");
+	assert_int_equal(seteuid(0), 0);
+	check_opens("web");
+}
+
 /* Pages that changed their places are not as they were. */
 static void the_order_of_pages_counts(void **state)
 {
@@ -702,6 +714,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup(what_is_no_section_is_refused, begin),
 		cmocka_unit_test_setup(what_is_no_file_is_refused, begin),
 		cmocka_unit_test_setup(other_memory_is_refused, begin),
+		cmocka_unit_test_setup(what_may_not_be_read_is_refused, begin),
 		cmocka_unit_test_setup(the_order_of_pages_counts, begin),
 		cmocka_unit_test_setup(a_copy_is_opened_by_its_checksum, begin),
 		cmocka_unit_test_setup(other_files_are_checked_too, begin),
