@@ -271,24 +271,69 @@ static void write_linux(struct vmcb *vmcb, const struct linux_start *start)
 	vmcb->rip = start->rip;
 }
 
-static bool svm_start(struct gate_vcpu *vcpu, const struct gate_start *start, struct error *error)
+static struct vmcb_segment real_mode(uint16_t attributes)
+{
+	return (struct vmcb_segment){ 0, attributes, 0xffff, 0 };
+}
+
+/* As after INIT and a start-up message: APM Vol. 2, "Processor Initialization State". */
+static void write_started(struct vmcb *vmcb, uint8_t vector)
+{
+	write_processor(vmcb);
+	vmcb->cs = real_mode(0x9b);
+	vmcb->cs.selector = (uint16_t)(vector << 8);
+	vmcb->cs.base = (uint64_t)vector << 12;
+	vmcb->ds = vmcb->es = vmcb->fs = vmcb->gs = vmcb->ss = real_mode(0x93);
+	vmcb->gdtr = vmcb->idtr = vmcb->ldtr = real_mode(0x82);
+	vmcb->tr = real_mode(0x8b);
+	vmcb->efer = EFER_SVME;
+	vmcb->cr0 = 0x60000010;
+	vmcb->rflags = 2;
+}
+
+/* Its control fields; the rest of it is 0. */
+static struct vmcb *new_vmcb(struct gate_vcpu *vcpu, struct fpa root)
 {
 	struct vmcb *vmcb = vmcb_of(vcpu);
 
 	memset(vmcb, 0, sizeof(*vmcb));
-	write_control(vcpu, vmcb, start->root);
-	if (start->linux_start)
-		write_linux(vmcb, start->linux_start);
-	else
-		write_program(vmcb, start);
+	write_control(vcpu, vmcb, root);
+	return vmcb;
+}
+
+/* The vCPU is about to enter its guest, whose general registers but rax are @registers. */
+static bool stand_in_gate(struct gate_vcpu *vcpu, const struct kvm_regs *registers,
+			  struct error *error)
+{
 	if (!gate_set_sregs(vcpu, vcpu->gate->service_root, SELECTOR_GATE_CODE,
 			    SELECTOR_GATE_DATA, EFER_SVME, 0, error))
 		return false;
-	vcpu->run->s.regs.regs = gate_first_registers(start);
+	vcpu->run->s.regs.regs = *registers;
 	vcpu->run->s.regs.regs.rip = gate_label(gate_svm_enter);
 	vcpu->run->s.regs.regs.rax = gate_vcpu_at(vcpu, PAGE_VMCB);
 	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
 	return true;
+}
+
+static bool svm_start(struct gate_vcpu *vcpu, const struct gate_start *start, struct error *error)
+{
+	struct vmcb *vmcb = new_vmcb(vcpu, start->root);
+	struct kvm_regs registers = gate_first_registers(start);
+
+	if (start->linux_start)
+		write_linux(vmcb, start->linux_start);
+	else
+		write_program(vmcb, start);
+	return stand_in_gate(vcpu, &registers, error);
+}
+
+static bool svm_start_cpu(struct gate_vcpu *vcpu, const struct fpa *root, uint8_t vector,
+			  struct error *error)
+{
+	struct kvm_regs registers = { .rflags = 2 };
+
+	write_started(new_vmcb(vcpu, *root), vector);
+	return stand_in_gate(vcpu, &registers, error);
 }
 
 /* A nested page fault: APM Vol. 2, "Nested page faults", EXITINFO1. */
@@ -308,10 +353,13 @@ static void decode_fault(const struct vmcb *vmcb, struct gate_exit *exit)
 static void serve_cpuid(struct gate_vcpu *vcpu, struct vmcb *vmcb)
 {
 	struct kvm_regs *registers = &vcpu->run->s.regs.regs;
+	uint32_t leaf = (uint32_t)vmcb->rax;
+	uint32_t index = (uint32_t)registers->rcx;
 	uint64_t rax = registers->rax;
 
 	registers->rax = vmcb->rax;
 	machine_cpuid(vcpu->gate, registers);
+	machine_cpuid_place(vcpu, leaf, index, registers);
 	vmcb->rax = registers->rax;
 	vmcb->rip += CPUID_BYTES;
 	registers->rax = rax;
@@ -567,6 +615,7 @@ const struct gate_ops gate_svm_ops = {
 	.create = svm_create,
 	.prepare = svm_prepare,
 	.start = svm_start,
+	.start_cpu = svm_start_cpu,
 	.decode = svm_decode,
 	.finish_list = svm_finish_list,
 	.go_back = svm_go_back,

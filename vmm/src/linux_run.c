@@ -126,6 +126,7 @@ static struct fleet_config config_of(const struct household *all)
 	return (struct fleet_config){
 		.engine = run->engine,
 		.guests = run->guests,
+		.cpus = run->guest.cpus,
 		.file = &all->guest->memory,
 		.mode = several(run) ? EPT_PRIVATE : EPT_SHARED,
 		.sharing = several(run) && run->sharing,

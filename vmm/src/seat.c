@@ -34,10 +34,12 @@ static void door_open(struct seat_door *door)
 {
 	pthread_mutex_init(&door->lock, NULL);
 	pthread_cond_init(&door->out, NULL);
+	pthread_cond_init(&door->told, NULL);
 }
 
 static void door_close(struct seat_door *door)
 {
+	pthread_cond_destroy(&door->told);
 	pthread_cond_destroy(&door->out);
 	pthread_mutex_destroy(&door->lock);
 }
@@ -49,13 +51,16 @@ static void kick(struct seat *seat)
 	pthread_kill(seat->door.runner, KICK_SIGNAL);
 }
 
-void seat_take(struct seat *seat, const struct ept_space *space)
+void seat_take(struct seat *seat, const struct ept_space *space, struct fpa root)
 {
 	struct seat_door *door = &seat->door;
 
 	pthread_mutex_lock(&door->lock);
 	atomic_store(&door->space, space);
 	door->must_pass = false;
+	door->root = root;
+	door->reset = seat->vcpu.cpu;
+	door->start = false;
 	door->stop = GUEST_RUNNING;
 	pthread_mutex_unlock(&door->lock);
 }
@@ -69,6 +74,9 @@ struct seat_order seat_enter(struct seat *seat)
 	if (door->stop != GUEST_RUNNING) {
 		order.what = SEAT_STOP;
 		order.stop = door->stop;
+	} else if (door->reset) {
+		order.what = SEAT_RESET;
+		order.root = door->root;
 	} else if (door->must_pass) {
 		order.what = SEAT_PASS;
 		order.root = door->root;
@@ -101,7 +109,53 @@ void seat_stop(struct seat *seat, enum guest_status status)
 	door->stop = status;
 	if (door->in_guest)
 		kick(seat);
+	pthread_cond_signal(&door->told);
 	pthread_mutex_unlock(&door->lock);
+}
+
+void seat_reset(struct seat *seat)
+{
+	struct seat_door *door = &seat->door;
+
+	pthread_mutex_lock(&door->lock);
+	door->reset = true;
+	door->start = false;
+	if (door->in_guest)
+		kick(seat);
+	pthread_mutex_unlock(&door->lock);
+}
+
+/* One that runs ignores it: Intel SDM Vol. 3A, "MP Initialization Protocol". */
+void seat_start(struct seat *seat, uint8_t vector)
+{
+	struct seat_door *door = &seat->door;
+
+	pthread_mutex_lock(&door->lock);
+	if (door->reset && !door->start) {
+		door->start = true;
+		door->vector = vector;
+		pthread_cond_signal(&door->told);
+	}
+	pthread_mutex_unlock(&door->lock);
+}
+
+bool seat_wait_for_start(struct seat *seat, uint8_t *vector, struct fpa *root)
+{
+	struct seat_door *door = &seat->door;
+	bool starts;
+
+	pthread_mutex_lock(&door->lock);
+	door->waiting = true;
+	while (!door->start && door->stop == GUEST_RUNNING)
+		pthread_cond_wait(&door->told, &door->lock);
+	door->waiting = false;
+	starts = door->stop == GUEST_RUNNING;
+	door->reset = false;
+	door->start = false;
+	*vector = door->vector;
+	*root = door->root;
+	pthread_mutex_unlock(&door->lock);
+	return starts;
 }
 
 bool seat_stops(struct seat *seat)
@@ -158,12 +212,15 @@ void seat_passes(struct seat *seat, struct fpa root)
 
 /* ---- the thread ---- */
 
+/* A guest has ended when the last of its CPUs has. */
 static void guest_ended(struct fleet *fleet, struct seat *seat)
 {
 	pthread_mutex_lock(&fleet->lock);
+	if (--seat->guest->cpus_running == 0) {
+		fleet->running--;
+		pthread_cond_broadcast(&fleet->ended);
+	}
 	seat->guest = NULL;
-	fleet->running--;
-	pthread_cond_broadcast(&fleet->ended);
 	pthread_mutex_unlock(&fleet->lock);
 }
 
@@ -183,10 +240,9 @@ static struct guest *wait_for_guest(struct fleet *fleet, struct seat *seat)
 static void *thread_main(void *argument)
 {
 	struct seat *seat = argument;
-	struct guest *guest;
 
-	while ((guest = wait_for_guest(seat->fleet, seat))) {
-		guest_run(guest);
+	while (wait_for_guest(seat->fleet, seat)) {
+		guest_run(seat);
 		guest_ended(seat->fleet, seat);
 	}
 	return NULL;
