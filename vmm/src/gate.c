@@ -678,6 +678,27 @@ bool gate_drop_events(struct gate_vcpu *vcpu, unsigned nmi, struct error *error)
 	return true;
 }
 
+bool gate_take_interrupt(struct gate_vcpu *vcpu, int *vector, struct error *error)
+{
+	struct kvm_vcpu_events events;
+
+	*vector = -1;
+	if (vcpu->gate->guests != GATE_LINUX)
+		return true;
+	if (ioctl(vcpu->fd, KVM_GET_VCPU_EVENTS, &events) < 0)
+		return error_set(error, EXIT_FAILED, "cannot read the events of vCPU %u: %s",
+				 vcpu->index, strerror(errno));
+	if (!events.interrupt.injected)
+		return true;
+	*vector = events.interrupt.nr;
+	events.interrupt.injected = 0;
+	events.flags = 0;
+	if (ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, &events) < 0)
+		return error_set(error, EXIT_FAILED, "cannot interrupt vCPU %u: %s", vcpu->index,
+				 strerror(errno));
+	return true;
+}
+
 bool gate_in_guest(struct gate_vcpu *vcpu, bool *in_guest, struct error *error)
 {
 	/* Behind the header, one or two pages that nobody looks at. */

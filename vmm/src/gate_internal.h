@@ -151,6 +151,12 @@ bool gate_take_root(struct gate_vcpu *vcpu, const struct fpa *root, struct error
  */
 bool gate_drop_events(struct gate_vcpu *vcpu, unsigned nmi, struct error *error);
 
+/*
+ * Takes back an interrupt that KVM was about to deliver, for the same reason: to be delivered when the
+ * guest is entered by its gate, as its local APIC has let it go. @vector is -1 if there was none.
+ */
+bool gate_take_interrupt(struct gate_vcpu *vcpu, int *vector, struct error *error);
+
 /* Under svm and vmx: whether the vCPU is in its guest, by what KVM says and not the registers. */
 bool gate_in_guest(struct gate_vcpu *vcpu, bool *in_guest, struct error *error);
 

@@ -575,6 +575,7 @@ static bool svm_pass(struct gate_vcpu *vcpu, const struct fpa *root, struct erro
 	struct kvm_regs registers;
 	bool in_guest;
 	bool taken;
+	int vector;
 
 	if (!gate_in_guest(vcpu, &in_guest, error))
 		return false;
@@ -583,9 +584,11 @@ static bool svm_pass(struct gate_vcpu *vcpu, const struct fpa *root, struct erro
 		vmcb_of(vcpu)->nested_cr3 = root->v;
 		return true;
 	}
-	if (!gate_interrupt(vcpu, error))
+	if (!gate_take_interrupt(vcpu, &vector, error) || !gate_interrupt(vcpu, error))
 		return false;
 	deliver_again(vmcb_of(vcpu));
+	if (vector >= 0)
+		vmcb_of(vcpu)->event = (uint64_t)vector | EVENT_EXTERNAL << 8 | EVENT_VALID;
 	vmcb_of(vcpu)->nested_cr3 = root->v;
 	registers = vcpu->run->s.regs.regs;
 	taken = gate_run_chain(vcpu, gate_label(gate_svm_take_nmi), gate_stack(vcpu), error);
