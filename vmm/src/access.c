@@ -13,46 +13,35 @@ static uint64_t address_of(const struct fleet *fleet, uint64_t fleet_physical)
 	return fleet_physical - fleet->memory.hole.v + PLATFORM_RAM_HOLE;
 }
 
-bool access_end_panicked(struct guest *guest)
+bool access_end_panicked(struct seat *seat)
 {
 	struct board_last_words words;
 
-	board_last_words(guest->board, &words);
-	return guest_end(guest, GUEST_FAILED, "its kernel panicked%s%s", *words.panic ? ": " : "",
+	board_last_words(seat->owner->board, &words);
+	return guest_end(seat, GUEST_FAILED, "its kernel panicked%s%s", *words.panic ? ": " : "",
 			 words.panic);
 }
 
-static bool end_exited(struct guest *guest)
-{
-	guest->exit_value = board_exit_status(guest->board);
-	if (guest->exit_value)
-		return guest_end(guest, GUEST_FAILED, "it exited with status %llu",
-				 (unsigned long long)guest->exit_value);
-	guest->status = GUEST_OK;
-	return false;
-}
-
 /* One that panicked before, and was told to reset then (panic=), is no guest that wants to. */
-static bool end_reset(struct guest *guest)
+static bool end_reset(struct seat *seat)
 {
-	if (board_panicked_ns(guest->board))
-		return access_end_panicked(guest);
-	return guest_end(guest, GUEST_RESET, "it resets");
+	if (board_panicked_ns(seat->owner->board))
+		return access_end_panicked(seat);
+	return guest_end(seat, GUEST_RESET, "it resets");
 }
 
 /* What the guest asked for, to its end. */
-static bool obey(struct guest *guest)
+static bool obey(struct seat *seat)
 {
-	switch (board_power(guest->board)) {
+	switch (board_power(seat->owner->board)) {
 	case BOARD_OFF:
-		guest->status = GUEST_OK;
-		return false;
+		return guest_done(seat);
 	case BOARD_RESET:
-		return end_reset(guest);
+		return end_reset(seat);
 	case BOARD_EXITED:
-		return end_exited(guest);
+		return guest_exit(seat, board_exit_status(seat->owner->board));
 	case BOARD_PANICKED:
-		return access_end_panicked(guest);
+		return access_end_panicked(seat);
 	default:
 		return true;
 	}
@@ -80,23 +69,24 @@ static void access_once(struct guest *guest, enum board_bus bus, uint64_t at,
 		memcpy(data, &access.value, device->bytes);
 }
 
-bool access_serve(struct guest *guest, const struct gate_exit *exit)
+bool access_serve(struct seat *seat, const struct gate_exit *exit)
 {
 	const struct gate_access *device = &exit->device;
 	enum board_bus bus = exit->kind == GATE_EXIT_PORT ? BOARD_PORTS : BOARD_MEMORY;
-	uint64_t at = bus == BOARD_PORTS ? device->at : address_of(guest->fleet, device->at);
+	uint64_t at = bus == BOARD_PORTS ? device->at : address_of(seat->fleet, device->at);
 	unsigned char *data = device->data;
 
 	for (unsigned i = 0; i < device->count; i++)
-		access_once(guest, bus, at, device, data + i * device->bytes);
-	return obey(guest);
+		access_once(seat->owner, bus, at, device, data + i * device->bytes);
+	return obey(seat);
 }
 
-void access_work(struct guest *guest)
+void access_work(struct seat *seat)
 {
-	if (guest->board)
-		while (board_work(guest->board) && !seat_stops(guest->seat))
-			;
+	struct board *board = seat->owner->board;
+
+	while (board && board_work(board) && !seat_stops(seat))
+		;
 }
 
 static bool read_memory(void *context, struct gpa from, void *to, size_t bytes)
@@ -109,11 +99,11 @@ static bool write_memory(void *context, struct gpa to, const void *from, size_t 
 	return guest_write(context, to, from, bytes);
 }
 
-static void interrupt(void *context, uint8_t vector)
+static void interrupt(void *context, unsigned cpu, uint8_t vector)
 {
 	struct guest *guest = context;
 
-	gate_signal(&guest->seat->vcpu, vector);
+	gate_signal(&guest->seat[cpu].vcpu, vector);
 }
 
 bool access_create_board(struct guest *guest, struct error *error)
@@ -127,7 +117,7 @@ bool access_create_board(struct guest *guest, struct error *error)
 	if (!guest->board)
 		return error_set(error, EXIT_FAILED, "out of memory");
 	board_init(guest->board, &(struct board_parts){
-					 .cpu = { interrupt, guest },
+					 .cpus = { interrupt, guest, guest->cpus },
 					 .memory = { read_memory, write_memory, guest },
 					 .output = computer->output,
 					 .disks = computer->disks,

@@ -240,14 +240,28 @@ bool board_work(struct board *board)
 
 /* ---- wires ---- */
 
-/* The only CPU has number 0, and bit 0 where numbers are logical. */
+/* A CPU has its number, and the bit of that number where numbers are logical. */
+static unsigned destinations(const struct ioapic_message *message, unsigned cpus)
+{
+	unsigned all = (1u << cpus) - 1;
+
+	if (message->destination == 0xff)
+		return all;
+	if (message->logical)
+		return message->destination & all;
+	return message->destination < cpus ? 1u << message->destination : 0;
+}
+
 static void send(void *context, struct ioapic_message message)
 {
 	struct board *board = context;
-	bool first = message.logical ? message.destination & 1 : message.destination == 0;
+	unsigned cpus = destinations(&message, board->cpus.count);
 
-	if (first || message.destination == 0xff)
-		board->cpu.interrupt(board->cpu.context, message.vector);
+	if (message.lowest)
+		cpus &= ~cpus + 1;
+	for (unsigned cpu = 0; cpus >> cpu; cpu++)
+		if (cpus >> cpu & 1)
+			board->cpus.interrupt(board->cpus.context, cpu, message.vector);
 }
 
 static void serial_line(void *context, bool raised)
@@ -297,7 +311,7 @@ static void plug_disk(struct board *board, unsigned number, struct disk *disk,
 void board_init(struct board *board, const struct board_parts *parts)
 {
 	memset(board, 0, sizeof(*board));
-	board->cpu = parts->cpu;
+	board->cpus = parts->cpus;
 	pthread_mutex_init(&board->lock, NULL);
 	ioapic_init(&board->ioapic, (struct ioapic_output){ send, board });
 	board->output = parts->output;

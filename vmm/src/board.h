@@ -31,10 +31,11 @@ enum board_power {
 	BOARD_PANICKED, /* by pvpanic */
 };
 
-/* Interrupts to the guest's first CPU, from any thread. */
-struct board_cpu {
-	void (*interrupt)(void *context, uint8_t vector);
+/* Interrupts to the guest's CPUs, from any thread. */
+struct board_cpus {
+	void (*interrupt)(void *context, unsigned cpu, uint8_t vector);
 	void *context;
+	unsigned count;
 };
 
 /* A slot for a virtio device, whose interrupt is its own. */
@@ -67,7 +68,7 @@ struct board_state {
 
 /* What is not on every board. */
 struct board_parts {
-	struct board_cpu cpu;
+	struct board_cpus cpus;
 	struct device_memory memory;
 	struct serial_output output;
 	struct disk *disks;
@@ -76,7 +77,7 @@ struct board_parts {
 
 struct board {
 	pthread_mutex_t lock;
-	struct board_cpu cpu;
+	struct board_cpus cpus;
 	struct serial serial;
 	struct ioapic ioapic;
 	struct rtc rtc;

@@ -15,7 +15,7 @@ static struct guest_mark mark_now(const struct guest *guest)
 	return (struct guest_mark){
 		.ns = now_ns(),
 		.kvm_faults = guest_faults(guest),
-		.write_faults = guest->write_faults,
+		.write_faults = guest->seat->write_faults,
 		.set = true,
 	};
 }
@@ -54,25 +54,15 @@ static uint64_t call_write(struct guest *guest, struct gpa from, uint64_t bytes)
 	return bytes;
 }
 
-static bool call_exit(struct guest *guest, uint64_t value)
+bool call_serve(struct seat *seat)
 {
-	guest->exit_value = value;
-	if (value == 0) {
-		guest->status = GUEST_OK;
-		return false;
-	}
-	return guest_end(guest, GUEST_FAILED, "it exited with status %llu",
-			 (unsigned long long)value);
-}
-
-bool call_serve(struct guest *guest)
-{
-	struct kvm_regs registers = guest->seat->vcpu.run->s.regs.regs;
+	struct guest *guest = seat->owner;
+	struct kvm_regs registers = seat->vcpu.run->s.regs.regs;
 	uint64_t result = 0;
 
 	switch (registers.rax) {
 	case S2VM_CALL_EXIT:
-		return call_exit(guest, registers.rdi);
+		return guest_exit(seat, registers.rdi);
 	case S2VM_CALL_RESULT:
 		call_result(guest, &registers);
 		break;
@@ -86,6 +76,6 @@ bool call_serve(struct guest *guest)
 		result = S2VM_ERROR;
 		break;
 	}
-	gate_set_result(&guest->seat->vcpu, result);
+	gate_set_result(&seat->vcpu, result);
 	return true;
 }

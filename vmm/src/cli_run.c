@@ -24,6 +24,7 @@ struct run_options {
 	struct linux_run computer; /* kernel NULL: guests run the program */
 	uint64_t size;
 	uint64_t argument;
+	uint64_t cpus; /* of a Linux guest; 0 for what there is without the option */
 	uint64_t timeout; /* seconds, 0 for none */
 	enum ept_mode mode;
 	enum engine engine;
@@ -73,6 +74,7 @@ enum option_key {
 	KEY_INITRD,
 	KEY_CMDLINE,
 	KEY_MEMORY,
+	KEY_CPUS,
 	KEY_NO_REBOOT,
 	KEY_TEMPLATE,
 	KEY_TEMPLATES,
@@ -93,6 +95,7 @@ static const struct argp_option option_table[] = {
 	{ "initrd", KEY_INITRD, "FILE", 0, "Its initial RAM disk (none)", 0 },
 	{ "cmdline", KEY_CMDLINE, "TEXT", 0, "Its command line (empty)", 0 },
 	{ "memory", KEY_MEMORY, "SIZE", 0, "Its memory (256M)", 0 },
+	{ "cpus", KEY_CPUS, "N", 0, "How many CPUs it has (1)", 0 },
 	{ "disk", KEY_DISK, "FILE[,ro]", 0, "A disk of its; once for each. Of several guests each has a copy in memory", 0 },
 	{ "no-reboot", KEY_NO_REBOOT, NULL, 0, "End where it resets, and do not start it anew, as several guests do", 0 },
 	{ "size", KEY_SIZE, "SIZE", 0, "How much of the file guests see (all of it)", 0 },
@@ -167,6 +170,8 @@ static bool set_option(struct run_options *options, int key, const char *text,
 		return option_size(text, "--size", &options->size, error);
 	case KEY_MEMORY:
 		return option_size(text, "--memory", &options->computer.guest.memory, error);
+	case KEY_CPUS:
+		return option_number(text, "--cpus", 1, PLATFORM_CPUS_MAX, &options->cpus, error);
 	case KEY_ARG:
 		return option_number(text, "--arg", 0, UINT64_MAX, &options->argument, error);
 	case KEY_TIMEOUT:
@@ -216,10 +221,10 @@ static void check_linux_options(const struct run_options *options, struct argp_s
 
 	if (runs_linux(options) && (options->trace || options->alone || options->domain_count))
 		argp_error(state, "Linux guests take no --alone, --domain and --trace");
-	if (!computer->guest.kernel &&
-	    (computer->guest.initrd || computer->guest.cmdline || computer->disk_count))
+	if (!computer->guest.kernel && (computer->guest.initrd || computer->guest.cmdline ||
+					computer->disk_count || options->cpus))
 		argp_error(state,
-			   "--initrd, --cmdline and --disk are for a Linux guest that boots: add --kernel");
+			   "--initrd, --cmdline, --disk and --cpus are for a Linux guest that boots: add --kernel");
 }
 
 static error_t parse(int key, char *text, struct argp_state *state)
@@ -290,6 +295,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
 	case KEY_GUESTS:
 	case KEY_SIZE:
 	case KEY_MEMORY:
+	case KEY_CPUS:
 	case KEY_ARG:
 	case KEY_TIMEOUT:
 	case KEY_MODE:
@@ -516,6 +522,7 @@ static int run_linux(const struct run_options *options)
 
 	run.engine = options->engine;
 	run.guests = (unsigned)options->guests;
+	run.guest.cpus = options->cpus ? (unsigned)options->cpus : 1;
 	run.sharing = options->sharing;
 	run.check = options->check;
 	run.json = options->json;

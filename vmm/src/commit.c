@@ -102,9 +102,19 @@ void fleet_recall(struct fleet *fleet, const struct ept_space *space, struct fpa
 		seat_recall(&fleet->seats[i], space, root);
 }
 
+/* The same for all but @seat, whose guest's the space is. */
+static void recall_others(const struct seat *seat, const struct ept_space *space, struct fpa root)
+{
+	const struct guest *guest = seat->owner;
+
+	for (unsigned cpu = 0; cpu < guest->cpus; cpu++)
+		if (&guest->seat[cpu] != seat)
+			seat_recall(&guest->seat[cpu], space, root);
+}
+
 /*
- * Stores, and then no vCPU of the space goes on with what it has cached. That of @seat, which is the
- * space's only one, passes its gate in the run that stores; otherwise all are called out.
+ * Stores, and then no vCPU of the space goes on with what it has cached. That of @seat passes its gate
+ * in the run that stores; all others are called out.
  */
 static bool store_and_flush(struct fleet *fleet, struct seat *seat,
 			    const struct ept_change *change, struct error *error)
@@ -116,7 +126,10 @@ static bool store_and_flush(struct fleet *fleet, struct seat *seat,
 	root = ept_space_root(change->space);
 	if (seat) {
 		seat_passes(seat, root);
-		return store_edits(fleet, seat, change, &root, error);
+		if (!store_edits(fleet, seat, change, &root, error))
+			return false;
+		recall_others(seat, change->space, root);
+		return true;
 	}
 	if (!store_edits(fleet, NULL, change, NULL, error))
 		return false;

@@ -49,96 +49,98 @@ static bool try_again(struct guest *guest, const struct gate_exit *exit, enum ep
 }
 
 /* The engine's answer, after all that can be done for a better one. */
-static enum ept_status ask_engine(struct guest *guest, const struct gate_exit *exit)
+static enum ept_status ask_engine(struct seat *seat, const struct gate_exit *exit)
 {
-	struct ept_change *change = &guest->seat->change;
+	struct guest *guest = seat->owner;
 	enum ept_status status;
 
 	do
-		status = ept_space_fault(guest->space, exit->gpa, exit->access, change);
+		status = ept_space_fault(guest->space, exit->gpa, exit->access,
+					 &seat->change);
 	while (try_again(guest, exit, status));
 	return status;
 }
 
-static bool refuse(struct guest *guest, const struct gate_exit *exit, enum ept_status status)
+static bool refuse(struct seat *seat, const struct gate_exit *exit, enum ept_status status)
 {
 	switch (status) {
 	case EPT_OUTSIDE:
-		return guest_end(guest, GUEST_FAULT, "it tried to %s %#llx, which is not its memory",
+		return guest_end(seat, GUEST_FAULT, "it tried to %s %#llx, which is not its memory",
 				 access_name(exit->access), (unsigned long long)exit->gpa.v);
 	case EPT_DENIED:
-		return guest_end(guest, GUEST_FAULT, "it tried to %s %#llx, which it may not",
+		return guest_end(seat, GUEST_FAULT, "it tried to %s %#llx, which it may not",
 				 access_name(exit->access), (unsigned long long)exit->gpa.v);
 	case EPT_WATCHED:
-		return guest_end(guest, GUEST_FAULT,
+		return guest_end(seat, GUEST_FAULT,
 				 "it tried to write to %#llx, a page of %s that is watched",
-				 (unsigned long long)exit->gpa.v, guest->fleet->config.file->name);
+				 (unsigned long long)exit->gpa.v, seat->fleet->config.file->name);
 	default:
-		return guest_end(guest, GUEST_HOST_ERROR, "its access at %#llx could not be served: %s",
+		return guest_end(seat, GUEST_HOST_ERROR, "its access at %#llx could not be served: %s",
 				 (unsigned long long)exit->gpa.v, ept_status_text(status));
 	}
 }
 
 /* Notices a fault that comes back although the engine finds nothing to change. */
-static bool check_progress(struct guest *guest, const struct gate_exit *exit, bool idle)
+static bool check_progress(struct seat *seat, const struct gate_exit *exit, bool idle)
 {
-	if (!idle || exit->gpa.v != guest->idle_gpa.v) {
-		guest->idle_gpa = exit->gpa;
-		guest->idle_faults = 0;
+	if (!idle || exit->gpa.v != seat->idle_gpa.v) {
+		seat->idle_gpa = exit->gpa;
+		seat->idle_faults = 0;
 		return true;
 	}
-	if (++guest->idle_faults < IDLE_FAULTS)
+	if (++seat->idle_faults < IDLE_FAULTS)
 		return true;
-	return guest_end(guest, GUEST_HOST_ERROR, "its access at %#llx faults for ever",
+	return guest_end(seat, GUEST_HOST_ERROR, "its access at %#llx faults for ever",
 			 (unsigned long long)exit->gpa.v);
 }
 
-static bool not_committed(struct guest *guest, const struct error *error)
+static bool not_committed(struct seat *seat, const struct error *error)
 {
-	const struct memfile *file = guest->fleet->config.file;
+	const struct memfile *file = seat->fleet->config.file;
 
 	if (memfile_shrank(file))
-		return guest_end(guest, GUEST_FILE, "memory file %s was cut off while guests used it",
+		return guest_end(seat, GUEST_FILE, "memory file %s was cut off while guests used it",
 				 file->name);
-	return guest_end(guest, GUEST_HOST_ERROR, "%s", error->text);
+	return guest_end(seat, GUEST_HOST_ERROR, "%s", error->text);
 }
 
 /* For benchmarks: what a guest costs that has not written yet. */
 static void note_first_write(struct guest *guest)
 {
 	struct ept_usage usage;
+	uint64_t tables = 0;
 
 	if (guest->tables_before_write)
 		return;
 	ept_usage(guest->fleet->ept, &usage);
 	for (unsigned level = 1; level <= EPT_ROOT_LEVEL; level++)
-		guest->tables_before_write += usage.tables[level];
+		tables += usage.tables[level];
+	guest->tables_before_write = tables;
 }
 
-bool fault_serve(struct guest *guest, const struct gate_exit *exit)
+bool fault_serve(struct seat *seat, const struct gate_exit *exit)
 {
-	struct ept_change *change = &guest->seat->change;
 	uint64_t begin, decided, runs;
 	enum ept_status status;
 	struct error error;
 	bool idle;
 
 	if (exit->access == EPT_WRITE)
-		note_first_write(guest);
+		note_first_write(seat->owner);
 	begin = now_ns();
-	status = ask_engine(guest, exit);
+	status = ask_engine(seat, exit);
 	decided = now_ns();
-	runs = guest->seat->vcpu.runs;
+	runs = seat->vcpu.runs;
 	if (status != EPT_OK)
-		return refuse(guest, exit, status);
-	idle = ept_change_is_empty(change);
-	if (!fleet_commit(guest->fleet, guest->seat, change, &error))
-		return not_committed(guest, &error);
+		return refuse(seat, exit, status);
+	idle = ept_change_is_empty(&seat->change);
+	if (!fleet_commit(seat->fleet, seat, &seat->change, &error))
+		return not_committed(seat, &error);
 	if (exit->access == EPT_WRITE && !idle) {
-		guest->write_faults.count++;
-		guest->write_faults.engine_ns += decided - begin;
-		guest->write_faults.edit_ns += now_ns() - decided;
-		guest->write_faults.gate_runs += guest->seat->vcpu.runs - runs;
+		seat->write_faults.count++;
+		seat->write_faults.engine_ns += decided - begin;
+		seat->write_faults.edit_ns += now_ns() - decided;
+		seat->write_faults.gate_runs += seat->vcpu.runs - runs;
 	}
-	return check_progress(guest, exit, idle);
+	return check_progress(seat, exit, idle);
 }

@@ -99,20 +99,44 @@ static bool set_shadow_limit(const struct fleet *fleet, uint64_t tables, struct 
 	return true;
 }
 
+/* From one CPU of a guest to another: where local APICs have said so. */
+static void send_command(void *context, unsigned index, enum gate_command command, uint8_t vector)
+{
+	struct fleet *fleet = context;
+
+	if (command == GATE_INIT)
+		seat_reset(&fleet->seats[index]);
+	else
+		seat_start(&fleet->seats[index], vector);
+}
+
+static bool check_cpus(const struct fleet *fleet, struct error *error)
+{
+	if (fleet->gate.cpus > 1 && !gate_starts_cpus(&fleet->gate))
+		return error_set(error, EXIT_HOST,
+				 "guests have one CPU each under engine %s: leave --cpus out",
+				 engine_name(fleet->config.engine));
+	return true;
+}
+
 static bool create_memory(struct fleet *fleet, struct error *error)
 {
 	const struct fleet_config *config = &fleet->config;
 	uint64_t spaces = (uint64_t)config->guests + fleet_domain_count(config) + config->snapshots;
 	uint64_t wanted = spaces * tables_for_guest(fleet);
 	uint64_t tables = wanted < EPT_TABLES_MAX ? wanted : EPT_TABLES_MAX;
-	uint64_t gate_pages = gate_memory_pages(config->guests + 1ul, tables * EPT_PAGE_BYTES);
+	uint64_t vcpus = (uint64_t)config->guests * fleet_cpus(config) + 1;
+	uint64_t gate_pages = gate_memory_pages(vcpus, tables * EPT_PAGE_BYTES);
 
 	if (!memory_create(&fleet->memory, &fleet->host, fleet->vm, gate_pages, tables,
 			   private_pages_for(config), error))
 		return false;
-	return gate_create(&fleet->gate, config->engine, fleet_guests(config), &fleet->host,
-			   &fleet->memory, error) &&
-	       set_shadow_limit(fleet, tables, error);
+	if (!gate_create(&fleet->gate, config->engine, fleet_guests(config), &fleet->host,
+			 &fleet->memory, error))
+		return false;
+	fleet->gate.cpus = fleet_cpus(config);
+	fleet->gate.commands = (struct gate_commands){ send_command, fleet };
+	return check_cpus(fleet, error) && set_shadow_limit(fleet, tables, error);
 }
 
 static bool create_engine(struct fleet *fleet, struct error *error)
@@ -411,12 +435,13 @@ static bool guests_are_clones(const struct fleet_config *config)
 
 static bool create_seats(struct fleet *fleet, struct error *error)
 {
-	unsigned count = fleet->config.guests;
+	unsigned count = fleet->config.guests * fleet->gate.cpus;
 
 	fleet->seats = calloc(count, sizeof(*fleet->seats));
-	fleet->guests = calloc(count, sizeof(*fleet->guests));
+	fleet->guests = calloc(fleet->config.guests, sizeof(*fleet->guests));
 	if (!fleet->seats || !fleet->guests)
-		return error_set(error, EXIT_FAILED, "no memory for %u guests", count);
+		return error_set(error, EXIT_FAILED, "no memory for %u guests",
+				 fleet->config.guests);
 	if (!gate_vcpu_create(&fleet->gate, &fleet->service, fleet->vm, count, error))
 		return false;
 	if (!gate_start_service(&fleet->service, error))
@@ -438,7 +463,8 @@ static bool check_linux(const struct fleet_config *config, struct error *error)
 
 static bool check_config(const struct fleet *fleet, struct error *error)
 {
-	unsigned limit = fleet->host.max_vcpus > 1 ? (unsigned)fleet->host.max_vcpus - 1 : 0;
+	unsigned vcpus = fleet->host.max_vcpus > 1 ? (unsigned)fleet->host.max_vcpus - 1 : 0;
+	unsigned limit = vcpus / fleet_cpus(&fleet->config);
 
 	if (fleet->config.guests > limit)
 		return error_set(error, EXIT_INPUT,
@@ -597,11 +623,20 @@ static bool write_own(struct guest *guest, struct error *error)
 	return true;
 }
 
+static void take_seats(struct guest *guest, struct fpa root)
+{
+	for (unsigned cpu = 0; cpu < guest->cpus; cpu++) {
+		guest->seat[cpu].owner = guest;
+		seat_take(&guest->seat[cpu], guest->space, root);
+	}
+}
+
 /* From the beginning, or from where it was saved. */
-static bool begin(struct guest *guest, struct error *error)
+static bool begin(struct guest *guest, struct fpa root, struct error *error)
 {
 	struct gate_start start;
 
+	take_seats(guest, root);
 	if (guest->fleet->launch_moment) {
 		fleet_take_moment(guest);
 		if (!guest_restore(guest, &guest->origin->state, error))
@@ -610,7 +645,7 @@ static bool begin(struct guest *guest, struct error *error)
 		return true;
 	}
 	start = start_of(&guest->fleet->config, guest->id, guest->argument);
-	start.root = ept_space_root(guest->space);
+	start.root = root;
 	return gate_start(&guest->seat->vcpu, &start, error);
 }
 
@@ -619,11 +654,13 @@ static bool prepare_guest(struct fleet *fleet, uint64_t argument, struct guest *
 			  struct error *error)
 {
 	unsigned id = fleet->guest_count;
+	unsigned cpus = fleet->gate.cpus;
 
 	*guest = (struct guest){
 		.id = id,
 		.fleet = fleet,
-		.seat = &fleet->seats[id],
+		.seat = &fleet->seats[id * cpus],
+		.cpus = cpus,
 		.argument = argument,
 		.seed = seed_of(id),
 		.launched = { .ns = now_ns(), .set = true },
@@ -632,8 +669,8 @@ static bool prepare_guest(struct fleet *fleet, uint64_t argument, struct guest *
 	if (!make_space(fleet, id, &guest->space, error))
 		return false;
 	if (write_own(guest, error)) {
-		seat_take(guest->seat, guest->space);
-		if (access_create_board(guest, error) && begin(guest, error))
+		if (access_create_board(guest, error) &&
+		    begin(guest, ept_space_root(guest->space), error))
 			return true;
 		access_destroy_board(guest);
 	}
@@ -645,7 +682,7 @@ bool fleet_prepare(struct fleet *fleet, uint64_t argument, struct guest **out, s
 {
 	struct guest *guest = &fleet->guests[fleet->guest_count];
 
-	if (fleet->guest_count == fleet->seat_count)
+	if (fleet->guest_count == fleet->config.guests)
 		return error_set(error, EXIT_INPUT, "no seat is free for another guest");
 	if (!prepare_guest(fleet, argument, guest, error))
 		return false;
@@ -658,8 +695,11 @@ static void let_run(struct fleet *fleet, struct guest *guest)
 {
 	pthread_mutex_lock(&fleet->lock);
 	fleet->running++;
-	guest->seat->guest = guest;
-	pthread_cond_signal(&guest->seat->wake);
+	guest->cpus_running = guest->cpus;
+	for (unsigned cpu = 0; cpu < guest->cpus; cpu++) {
+		guest->seat[cpu].guest = guest;
+		pthread_cond_signal(&guest->seat[cpu].wake);
+	}
 	pthread_mutex_unlock(&fleet->lock);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A fleet: one KVM VM in which each guest is a vCPU. All guests map the same memory file and run the
+ * A fleet: one KVM VM in which each guest is a vCPU, or several. All guests map the same memory file and run the
  * same program; with sharing, they are clones of one template space and share its tables.
  *
  * A seat is a vCPU with its thread, prepared in advance; launching a guest takes a seat, clones a
@@ -57,7 +57,8 @@ struct fleet_computer {
 
 struct fleet_config {
 	enum engine engine;
-	unsigned guests; /* seats */
+	unsigned guests;
+	unsigned cpus; /* of each guest, with a seat for each; 0 counts as 1 */
 	const struct memfile *file;
 	enum ept_mode mode;
 	enum fleet_entries entries;
@@ -112,25 +113,24 @@ struct guest_mark {
 struct guest {
 	unsigned id;
 	struct fleet *fleet;
-	struct seat *seat;
+	struct seat *seat; /* of its first CPU; those of the others follow */
+	unsigned cpus;
+	unsigned cpus_running;	/* guarded by the fleet's lock */
+	struct seat *ended_by;	/* the same: the first that ended it, which writes the report */
 	struct ept_space *space;
 	struct board *board; /* its devices; NULL for programs */
 	struct fleet_moment *origin; /* what a reset takes it back to; NULL where there is nothing */
 	uint64_t argument;
 	uint64_t seed;
-	enum guest_status status; /* written by its seat, to be read when it has ended */
+	enum guest_status status; /* written with the fleet's lock, to be read when it has ended */
 	uint64_t exit_value;
 	uint8_t result[32];
 	unsigned results;
 	struct guest_mark launched; /* launch was asked for */
 	struct guest_mark first_result;
 	struct guest_mark marks[S2VM_MARKS];
-	struct guest_fault_times write_faults;
-	uint64_t tables_before_write; /* in use in the whole fleet when its first write faulted */
+	_Atomic uint64_t tables_before_write; /* in use in the whole fleet when its first write faulted */
 	char report[512]; /* what it did wrong, where, and its registers */
-	/* The last fault that changed nothing, to notice one that does not go away. */
-	struct gpa idle_gpa;
-	unsigned idle_faults;
 };
 
 /*
@@ -142,17 +142,21 @@ struct guest {
 struct seat_door {
 	pthread_mutex_t lock; /* the last in the order of locks */
 	pthread_cond_t out;   /* it has come out once more */
+	pthread_cond_t told;  /* it waits, and start or stop has changed */
 	uint64_t exits;	      /* how often it has come out */
 	bool in_guest;	      /* or about to be: immediate_exit and a signal take it out */
 	pthread_t runner;     /* where in_guest: who runs it */
 	/* What its guest is translated by; NULL for none. It is set before the guest is entered. */
 	_Atomic(const struct ept_space *) space;
 	bool must_pass;		/* its gate, before it enters its guest again, */
-	struct fpa root;	/* and then have this root */
+	struct fpa root;	/* and then have this root, which is its space's */
+	bool reset;		/* it is to wait for a start before it enters */
+	bool waiting;		/* it does */
+	bool start;		/* and is to begin now, */
+	uint8_t vector;		/* where this says */
 	bool occupied;		/* there is a guest, which has not ended */
 	unsigned rests;		/* how many want its thread to rest */
 	bool resting;		/* it does: the vCPU has passed its gate, and nobody uses it */
-	pthread_cond_t rest;	/* one of these three has changed */
 	enum guest_status stop; /* what its guest is to end with; GUEST_RUNNING for no end */
 };
 
@@ -162,9 +166,14 @@ struct seat {
 	struct seat_door door;
 	pthread_t thread;
 	pthread_cond_t wake; /* with the fleet's lock: there is a guest, or the fleet ends */
-	struct guest *guest;
+	struct guest *guest; /* that its thread is to run, or runs */
+	struct guest *owner; /* whose vCPU it is, from when that was prepared */
 	bool ending;
 	struct ept_change change;
+	struct guest_fault_times write_faults;
+	/* The last fault that changed nothing, to notice one that does not go away. */
+	struct gpa idle_gpa;
+	unsigned idle_faults;
 	struct host_counter faults;
 	int stats_fd;
 };
@@ -296,19 +305,29 @@ void seat_install_kick(void);
 bool seat_create(struct fleet *fleet, unsigned index, struct error *error);
 void seat_destroy(struct seat *seat);
 
-/* The seat's next guest is one of @space. */
-void seat_take(struct seat *seat, const struct ept_space *space);
+/* The seat's next guest is one of @space, with @root. All but the first of its CPUs wait for a start. */
+void seat_take(struct seat *seat, const struct ept_space *space, struct fpa root);
 
 /* What a seat's thread is to do next. */
 struct seat_order {
-	enum { SEAT_ENTER, SEAT_PASS, SEAT_REST, SEAT_STOP } what;
-	struct fpa root;	/* SEAT_PASS: which to have afterwards */
+	enum { SEAT_ENTER, SEAT_PASS, SEAT_RESET, SEAT_REST, SEAT_STOP } what;
+	struct fpa root;	/* PASS, RESET, REST: which to have afterwards */
 	enum guest_status stop; /* SEAT_STOP: what the guest ends with */
 };
 
 /* Before each entry of its guest; the vCPU counts as being in there only with SEAT_ENTER. */
 struct seat_order seat_enter(struct seat *seat);
 void seat_leave(struct seat *seat);
+
+/*
+ * From any thread, without waiting: the seat's CPU is to wait for a start, whatever it does; and it is to
+ * begin in real mode where @vector says, if it waits.
+ */
+void seat_reset(struct seat *seat);
+void seat_start(struct seat *seat, uint8_t vector);
+
+/* After SEAT_RESET: waits for the start. False if the guest is to end. */
+bool seat_wait_for_start(struct seat *seat, uint8_t *vector, struct fpa *root);
 
 /* Whether somebody has asked the seat's guest to end. */
 bool seat_stops(struct seat *seat);
@@ -330,6 +349,10 @@ void seat_recall(struct seat *seat, const struct ept_space *space, struct fpa ro
 bool seat_call_to_rest(struct seat *seat);
 void seat_release(struct seat *seat);
 
+/* Whether the CPU of a seat that rests waits to be started; and for one whose guest was saved so. */
+bool seat_waits(struct seat *seat);
+void seat_set_waiting(struct seat *seat, bool waits);
+
 /* By the seat's thread, for SEAT_REST and after the vCPU has passed its gate: returns when it is released. */
 void seat_rest(struct seat *seat);
 
@@ -342,8 +365,11 @@ bool seat_must_pass(struct seat *seat);
 /* The seat's thread is about to pass the gate with @root, which makes up for what others asked. */
 void seat_passes(struct seat *seat, struct fpa root);
 
-/* guest.c: runs a guest to its end on its seat, whose vCPU has been started. */
-void guest_run(struct guest *guest);
+/*
+ * guest.c: runs a CPU of a guest to the guest's end, on its seat. When the first of them has come to its
+ * end, the others are stopped.
+ */
+void guest_run(struct seat *seat);
 
 /*
  * Runs a guest up to its next result, for who looks at guests step by step; false if it ended. The
@@ -370,6 +396,12 @@ static inline unsigned fleet_domain(const struct fleet_config *config, unsigned 
 	return config->domains ? config->domains[id] : 0;
 }
 
+/* How many CPUs each guest has. */
+static inline unsigned fleet_cpus(const struct fleet_config *config)
+{
+	return config->cpus ? config->cpus : 1;
+}
+
 /* What the fleet's guests are. */
 static inline enum gate_guests fleet_guests(const struct fleet_config *config)
 {
@@ -391,30 +423,36 @@ static inline bool guest_ended_well(const struct guest *guest)
 const char *guest_status_name(enum guest_status status);
 
 /* fault.c: serves a fault; false if the guest is ended, with its status and report set. */
-bool fault_serve(struct guest *guest, const struct gate_exit *exit);
+bool fault_serve(struct seat *seat, const struct gate_exit *exit);
 
 /* guest_memory.c: false if some of it is not memory that the guest may itself access so. */
 bool guest_read(struct guest *guest, struct gpa from, void *to, uint64_t bytes);
 bool guest_write(struct guest *guest, struct gpa to, const void *from, uint64_t bytes);
 
 /* access.c: serves an access to a device; false if the guest is ended. */
-bool access_serve(struct guest *guest, const struct gate_exit *exit);
+bool access_serve(struct seat *seat, const struct gate_exit *exit);
 
 /* Ends a Linux guest whose kernel has panicked; returns false. */
-bool access_end_panicked(struct guest *guest);
+bool access_end_panicked(struct seat *seat);
 
-/* Does what its devices have left to do, unless somebody wants the guest to end. */
-void access_work(struct guest *guest);
+/* Does what its guest's devices have left to do, unless somebody wants the guest to end. */
+void access_work(struct seat *seat);
 
 /* Makes the devices of a Linux guest. */
 bool access_create_board(struct guest *guest, struct error *error);
 void access_destroy_board(struct guest *guest);
 
 /* call.c: serves a call; false if the guest is ended. */
-bool call_serve(struct guest *guest);
+bool call_serve(struct seat *seat);
 
-/* Ends a guest with a report; returns false. */
-__attribute__((format(printf, 3, 4))) bool guest_end(struct guest *guest, enum guest_status status,
+/* Ends a seat's guest with a report, unless another of its CPUs has done so; returns false. */
+__attribute__((format(printf, 3, 4))) bool guest_end(struct seat *seat, enum guest_status status,
 						     const char *format, ...);
+
+/* The same for one that comes to a good end. */
+bool guest_done(struct seat *seat);
+
+/* Ends a guest that exits with a status; returns false. */
+bool guest_exit(struct seat *seat, uint64_t value);
 
 #endif

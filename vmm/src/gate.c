@@ -132,6 +132,7 @@ bool gate_create(struct gate *gate, enum engine engine, enum gate_guests guests,
 	*gate = (struct gate){
 		.engine = engine,
 		.guests = guests,
+		.cpus = 1,
 		.ops = ops_of(engine),
 		.host = host,
 		.memory = memory,
@@ -211,7 +212,7 @@ static bool open_vcpu(struct gate_vcpu *vcpu, int vm, struct error *error)
 static bool prepare_apic(struct gate_vcpu *vcpu, struct error *error)
 {
 	struct kvm_mp_state state = { .mp_state = KVM_MP_STATE_RUNNABLE };
-	uint64_t base = MACHINE_APIC_BASE & ~(vcpu->index ? MACHINE_APIC_BSP : 0);
+	uint64_t base = MACHINE_APIC_BASE & ~(vcpu->cpu ? MACHINE_APIC_BSP : 0);
 
 	if (vcpu->gate->guests != GATE_LINUX)
 		return true;
@@ -224,7 +225,12 @@ static bool prepare_apic(struct gate_vcpu *vcpu, struct error *error)
 bool gate_vcpu_create(struct gate *gate, struct gate_vcpu *vcpu, int vm, unsigned index,
 		      struct error *error)
 {
-	*vcpu = (struct gate_vcpu){ .gate = gate, .index = index, .fd = -1 };
+	*vcpu = (struct gate_vcpu){
+		.gate = gate,
+		.index = index,
+		.cpu = index % gate->cpus,
+		.fd = -1,
+	};
 	if (open_vcpu(vcpu, vm, error)) {
 		vcpu->run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
 		write_tss(gate_layout(vcpu), gate_stack(vcpu));
@@ -367,6 +373,59 @@ bool gate_start(struct gate_vcpu *vcpu, const struct gate_start *start, struct e
 		return false;
 	vcpu->used = true;
 	return vcpu->gate->ops->start(vcpu, start, error);
+}
+
+/* Registers of a local APIC, in struct kvm_lapic_state: Intel SDM Vol. 3A, table 11-1. */
+#define APIC_TPR	0x80
+#define APIC_SVR	0xf0
+#define APIC_ISR	0x100 /* and TMR, and IRR */
+#define APIC_ESR	0x280
+#define APIC_LVT	0x320 /* timer, thermal, counters, LINT0, LINT1, error */
+#define APIC_LVT_END	0x380
+#define APIC_COUNT	0x380 /* of the timer, and what is left of it */
+#define APIC_DIVIDE	0x3e0
+#define APIC_MASKED	0x10000u
+#define APIC_SVR_RESET	0xffu
+
+/* As INIT leaves it: "Local APIC State After It Receives an INIT Message". Its number stays. */
+static void reset_apic(struct kvm_lapic_state *apic)
+{
+	uint32_t masked = APIC_MASKED;
+	uint32_t svr = APIC_SVR_RESET;
+
+	memset(&apic->regs[APIC_TPR], 0, 4);
+	memset(&apic->regs[APIC_ISR], 0, APIC_ESR + 4 - APIC_ISR);
+	memset(&apic->regs[APIC_COUNT], 0, APIC_DIVIDE + 4 - APIC_COUNT);
+	memcpy(&apic->regs[APIC_SVR], &svr, sizeof(svr));
+	for (unsigned at = APIC_LVT; at < APIC_LVT_END; at += 0x10)
+		memcpy(&apic->regs[at], &masked, sizeof(masked));
+}
+
+static bool forget_interrupts(struct gate_vcpu *vcpu, struct error *error)
+{
+	struct kvm_lapic_state apic;
+
+	if (ioctl(vcpu->fd, KVM_GET_LAPIC, &apic) >= 0) {
+		reset_apic(&apic);
+		if (ioctl(vcpu->fd, KVM_SET_LAPIC, &apic) >= 0)
+			return true;
+	}
+	return error_set(error, EXIT_FAILED, "cannot reset the local APIC of vCPU %u: %s",
+			 vcpu->index, strerror(errno));
+}
+
+bool gate_start_cpu(struct gate_vcpu *vcpu, const struct fpa *root, uint8_t vector,
+		    struct error *error)
+{
+	if (vcpu->used && (!forget_guest(vcpu, error) || !forget_interrupts(vcpu, error)))
+		return false;
+	vcpu->used = true;
+	return vcpu->gate->ops->start_cpu(vcpu, root, vector, error);
+}
+
+bool gate_starts_cpus(const struct gate *gate)
+{
+	return gate->ops->start_cpu;
 }
 
 bool gate_start_service(struct gate_vcpu *vcpu, struct error *error)
@@ -619,6 +678,27 @@ bool gate_drop_events(struct gate_vcpu *vcpu, unsigned nmi, struct error *error)
 	return true;
 }
 
+bool gate_take_interrupt(struct gate_vcpu *vcpu, int *vector, struct error *error)
+{
+	struct kvm_vcpu_events events;
+
+	*vector = -1;
+	if (vcpu->gate->guests != GATE_LINUX)
+		return true;
+	if (ioctl(vcpu->fd, KVM_GET_VCPU_EVENTS, &events) < 0)
+		return error_set(error, EXIT_FAILED, "cannot read the events of vCPU %u: %s",
+				 vcpu->index, strerror(errno));
+	if (!events.interrupt.injected)
+		return true;
+	*vector = events.interrupt.nr;
+	events.interrupt.injected = 0;
+	events.flags = 0;
+	if (ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, &events) < 0)
+		return error_set(error, EXIT_FAILED, "cannot interrupt vCPU %u: %s", vcpu->index,
+				 strerror(errno));
+	return true;
+}
+
 bool gate_in_guest(struct gate_vcpu *vcpu, bool *in_guest, struct error *error)
 {
 	/* Behind the header, one or two pages that nobody looks at. */
@@ -658,7 +738,7 @@ static void finish_port(struct gate_vcpu *vcpu)
 
 bool gate_pass(struct gate_vcpu *vcpu, const struct fpa *root, struct error *error)
 {
-	if (root && vcpu->gate->ops->leave_root)
+	if (vcpu->gate->ops->leave_root)
 		vcpu->gate->ops->leave_root(vcpu, root);
 	if (vcpu->in_gate)
 		return gate_commit(vcpu, NULL, 0, root, error);

@@ -36,10 +36,24 @@ struct gate_vmx {
 	uint64_t ept_features;
 };
 
+/* What a CPU of a Linux guest asks of another one, other than an interrupt with a vector. */
+enum gate_command {
+	GATE_INIT,  /* to wait for GATE_START, whatever it does */
+	GATE_START, /* to begin in real mode, if it waits */
+};
+
+/* Who does so, for vCPU @index. Called while the vCPU that asks is about to come out of gate_run(). */
+struct gate_commands {
+	void (*send)(void *context, unsigned index, enum gate_command command, uint8_t vector);
+	void *context;
+};
+
 /* What all vCPUs of a fleet have in common. */
 struct gate {
 	enum engine engine;
 	enum gate_guests guests;
+	unsigned cpus; /* of each guest; their vCPUs follow each other */
+	struct gate_commands commands;
 	const struct gate_ops *ops;
 	const struct host *host;
 	struct memory *memory;
@@ -51,7 +65,8 @@ struct gate {
 struct gate_vcpu {
 	struct gate *gate;
 	int fd;
-	unsigned index;
+	unsigned index; /* among all of the VM */
+	unsigned cpu;	/* among those of its guest */
 	struct kvm_run *run;
 	bool used;     /* a guest has run on it: it has registers to forget */
 	bool entered;  /* vmx: the guest was launched, and is resumed from now on */
@@ -143,6 +158,16 @@ void gate_vcpu_destroy(struct gate_vcpu *vcpu);
 /* Sets the vCPU's state so that the next gate_run() begins a guest. */
 bool gate_start(struct gate_vcpu *vcpu, const struct gate_start *start, struct error *error);
 
+/*
+ * The same for a further CPU of a Linux guest, which a start-up message of @vector has told to begin. If
+ * the vCPU has run before, it has passed its gate since its guest was entered last.
+ */
+bool gate_start_cpu(struct gate_vcpu *vcpu, const struct fpa *root, uint8_t vector,
+		    struct error *error);
+
+/* Whether the engine can do that. */
+bool gate_starts_cpus(const struct gate *gate);
+
 /* Sets the state of a vCPU that only commits edits. */
 bool gate_start_service(struct gate_vcpu *vcpu, struct error *error);
 
@@ -158,9 +183,7 @@ bool gate_finish_access(struct gate_vcpu *vcpu, struct gate_exit *exit);
 /*
  * Takes a vCPU that is not running, wherever its guest was interrupted, through its gate: when this
  * returns it has forgotten its cached translations and goes on with @root. An exception that was
- * about to be delivered is dropped, since its instruction runs again. With @root NULL, for Linux guests
- * only, it keeps the root that it has; whoever may have taken that one away makes it pass once more.
- * False if KVM failed.
+ * about to be delivered is dropped, since its instruction runs again. False if KVM failed.
  */
 bool gate_pass(struct gate_vcpu *vcpu, const struct fpa *root, struct error *error);
 

@@ -65,6 +65,12 @@ struct gate_ops {
 	/* Sets what a new vCPU needs before it can run a guest. */
 	bool (*prepare)(struct gate_vcpu *vcpu, struct error *error);
 	bool (*start)(struct gate_vcpu *vcpu, const struct gate_start *start, struct error *error);
+	/*
+	 * The same with the state that a start-up message of @vector leaves: real mode at vector << 12. NULL
+	 * where guests have one CPU.
+	 */
+	bool (*start_cpu)(struct gate_vcpu *vcpu, const struct fpa *root, uint8_t vector,
+			  struct error *error);
 	/* Says what a KVM_EXIT_IO at a port of the gate's means. */
 	void (*decode)(struct gate_vcpu *vcpu, struct gate_exit *exit);
 	/* Puts what follows the edits on the list, if there is a root; returns the chain's end. */
@@ -152,6 +158,12 @@ bool gate_take_root(struct gate_vcpu *vcpu, const struct fpa *root, struct error
  */
 bool gate_drop_events(struct gate_vcpu *vcpu, unsigned nmi, struct error *error);
 
+/*
+ * Takes back an interrupt that KVM was about to deliver, for the same reason: to be delivered when the
+ * guest is entered by its gate, as its local APIC has let it go. @vector is -1 if there was none.
+ */
+bool gate_take_interrupt(struct gate_vcpu *vcpu, int *vector, struct error *error);
+
 /* Under svm and vmx: whether the vCPU is in its guest, by what KVM says and not the registers. */
 bool gate_in_guest(struct gate_vcpu *vcpu, bool *in_guest, struct error *error);
 
@@ -171,6 +183,13 @@ static inline unsigned gate_port(const struct gate_vcpu *vcpu)
 
 /* Answers a CPUID instruction, by the list of what they may see. */
 void machine_cpuid(const struct gate *gate, struct kvm_regs *registers);
+
+/*
+ * Adds to the answer for leaf @leaf, subleaf @index, what it says of this CPU among those of its guest, if it is
+ * a Linux guest.
+ */
+void machine_cpuid_place(const struct gate_vcpu *vcpu, uint32_t leaf, uint32_t index,
+			 struct kvm_regs *registers);
 
 /* Has KVM offer the local APIC's timer that counts as the TSC does. */
 void machine_offer_timer(struct host *host);
@@ -198,6 +217,12 @@ struct machine_msr {
 	bool write;
 	uint64_t value; /* that is written, or filled in */
 };
+
+/*
+ * Which CPUs a command to the local APIC of CPU @from means, in a guest of @cpus CPUs: bit n for CPU n.
+ * @icr is what is written to the interrupt command register in x2APIC mode.
+ */
+unsigned machine_icr_cpus(uint64_t icr, unsigned from, unsigned cpus);
 
 /* Does what the MSR stands for; false if a processor would cause a general protection fault. */
 bool machine_msr(const struct gate_vcpu *vcpu, struct machine_msr *msr);

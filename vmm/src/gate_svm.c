@@ -131,7 +131,7 @@ static struct vmcb_segment flat(uint16_t selector, uint16_t attributes)
 	return (struct vmcb_segment){ selector, attributes, 0xffffffff, 0 };
 }
 
-void svm_write_control(const struct gate_vcpu *vcpu, struct vmcb *vmcb, struct fpa root)
+static void write_control(const struct gate_vcpu *vcpu, struct vmcb *vmcb, struct fpa root)
 {
 	vmcb->intercept_1 = INTERCEPT_1;
 	if (vcpu->gate->guests == GATE_PROGRAMS)
@@ -201,26 +201,66 @@ static void svm_go_back(struct gate_vcpu *vcpu, struct kvm_regs *registers)
 	registers->rax = gate_vcpu_at(vcpu, PAGE_VMCB);
 }
 
-bool svm_begin_gate(struct gate_vcpu *vcpu, struct error *error)
+bool svm_stand_in_gate(struct gate_vcpu *vcpu, const struct kvm_regs *registers,
+		       struct error *error)
 {
+	if (!gate_set_sregs(vcpu, vcpu->gate->service_root, SELECTOR_GATE_CODE,
+			    SELECTOR_GATE_DATA, EFER_SVME, 0, error))
+		return false;
+	vcpu->run->s.regs.regs = *registers;
 	svm_go_back(vcpu, &vcpu->run->s.regs.regs);
-	return gate_set_sregs(vcpu, vcpu->gate->service_root, SELECTOR_GATE_CODE,
-			      SELECTOR_GATE_DATA, EFER_SVME, 0, error);
+	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
+	return true;
 }
 
-static bool svm_start(struct gate_vcpu *vcpu, const struct gate_start *start, struct error *error)
+static struct vmcb_segment real_mode(uint16_t attributes)
+{
+	return (struct vmcb_segment){ 0, attributes, 0xffff, 0 };
+}
+
+/* As after INIT and a start-up message: APM Vol. 2, "Processor Initialization State". */
+static void write_started(struct vmcb *vmcb, uint8_t vector)
+{
+	write_processor(vmcb);
+	vmcb->cs = real_mode(0x9b);
+	vmcb->cs.selector = (uint16_t)(vector << 8);
+	vmcb->cs.base = (uint64_t)vector << 12;
+	vmcb->ds = vmcb->es = vmcb->fs = vmcb->gs = vmcb->ss = real_mode(0x93);
+	vmcb->gdtr = vmcb->idtr = vmcb->ldtr = real_mode(0x82);
+	vmcb->tr = real_mode(0x8b);
+	vmcb->efer = EFER_SVME;
+	vmcb->cr0 = 0x60000010;
+	vmcb->rflags = 2;
+}
+
+struct vmcb *svm_new_vmcb(struct gate_vcpu *vcpu, struct fpa root)
 {
 	struct vmcb *vmcb = vmcb_of(vcpu);
 
 	memset(vmcb, 0, sizeof(*vmcb));
-	svm_write_control(vcpu, vmcb, start->root);
+	write_control(vcpu, vmcb, root);
+	return vmcb;
+}
+
+static bool svm_start(struct gate_vcpu *vcpu, const struct gate_start *start, struct error *error)
+{
+	struct vmcb *vmcb = svm_new_vmcb(vcpu, start->root);
+	struct kvm_regs registers = gate_first_registers(start);
+
 	if (start->linux_start)
 		write_linux(vmcb, start->linux_start);
 	else
 		write_program(vmcb, start);
-	vcpu->run->s.regs.regs = gate_first_registers(start);
-	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
-	return svm_begin_gate(vcpu, error);
+	return svm_stand_in_gate(vcpu, &registers, error);
+}
+
+static bool svm_start_cpu(struct gate_vcpu *vcpu, const struct fpa *root, uint8_t vector,
+			  struct error *error)
+{
+	struct kvm_regs registers = { .rflags = 2 };
+
+	write_started(svm_new_vmcb(vcpu, *root), vector);
+	return svm_stand_in_gate(vcpu, &registers, error);
 }
 
 /* A nested page fault: APM Vol. 2, "Nested page faults", EXITINFO1. */
@@ -240,10 +280,13 @@ static void decode_fault(const struct vmcb *vmcb, struct gate_exit *exit)
 static void serve_cpuid(struct gate_vcpu *vcpu, struct vmcb *vmcb)
 {
 	struct kvm_regs *registers = &vcpu->run->s.regs.regs;
+	uint32_t leaf = (uint32_t)vmcb->rax;
+	uint32_t index = (uint32_t)registers->rcx;
 	uint64_t rax = registers->rax;
 
 	registers->rax = vmcb->rax;
 	machine_cpuid(vcpu->gate, registers);
+	machine_cpuid_place(vcpu, leaf, index, registers);
 	vmcb->rax = registers->rax;
 	vmcb->rip += CPUID_BYTES;
 	registers->rax = rax;
@@ -459,17 +502,19 @@ static bool svm_pass(struct gate_vcpu *vcpu, const struct fpa *root, struct erro
 	struct vmcb *vmcb = vmcb_of(vcpu);
 	bool in_guest;
 	bool taken;
+	int vector;
 
 	if (!gate_in_guest(vcpu, &in_guest, error))
 		return false;
 	vcpu->runs++;
-	if (root)
-		vmcb->nested_cr3 = root->v;
+	vmcb->nested_cr3 = root->v;
 	if (!in_guest)
 		return true;
-	if (!gate_interrupt(vcpu, error))
+	if (!gate_take_interrupt(vcpu, &vector, error) || !gate_interrupt(vcpu, error))
 		return false;
 	deliver_again(vmcb);
+	if (vector >= 0)
+		vmcb->event = (uint64_t)vector | EVENT_EXTERNAL << 8 | EVENT_VALID;
 	registers = vcpu->run->s.regs.regs;
 	taken = gate_run_chain(vcpu, gate_label(gate_svm_take_nmi), gate_stack(vcpu), error);
 	svm_go_back(vcpu, &registers);
@@ -498,6 +543,7 @@ const struct gate_ops gate_svm_ops = {
 	.create = svm_create,
 	.prepare = svm_prepare,
 	.start = svm_start,
+	.start_cpu = svm_start_cpu,
 	.decode = svm_decode,
 	.finish_list = svm_finish_list,
 	.go_back = svm_go_back,

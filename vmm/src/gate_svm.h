@@ -91,8 +91,12 @@ static inline struct vmcb *vmcb_of(const struct gate_vcpu *vcpu)
 	return gate_vcpu_memory(vcpu, PAGE_VMCB);
 }
 
-/* What the VMCB says beside the guest's state: what is intercepted, and @root. */
-void svm_write_control(const struct gate_vcpu *vcpu, struct vmcb *vmcb, struct fpa root);
+/* The vCPU's VMCB with what is intercepted, and @root; the rest of it is 0. */
+struct vmcb *svm_new_vmcb(struct gate_vcpu *vcpu, struct fpa root);
+
+/* The vCPU is about to enter its guest, whose general registers but rax, rsp and rip are @registers. */
+bool svm_stand_in_gate(struct gate_vcpu *vcpu, const struct kvm_regs *registers,
+		       struct error *error);
 
 /* What is to be delivered to the guest after an exit that nobody has looked at yet. */
 uint64_t svm_interrupted_event(const struct vmcb *vmcb);
@@ -101,8 +105,5 @@ uint64_t svm_interrupted_event(const struct vmcb *vmcb);
 void svm_save(const struct gate_vcpu *vcpu, struct vcpu_state *state);
 bool svm_restore(struct gate_vcpu *vcpu, struct fpa root, const struct vcpu_state *state,
 		 struct error *error);
-
-/* The vCPU's own registers are the gate's, which is about to enter its guest. */
-bool svm_begin_gate(struct gate_vcpu *vcpu, struct error *error);
 
 #endif

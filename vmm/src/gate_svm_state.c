@@ -92,10 +92,8 @@ bool svm_restore(struct gate_vcpu *vcpu, struct fpa root, const struct vcpu_stat
 		 struct error *error)
 {
 	const struct kvm_sregs *sregs = &state->sregs;
-	struct vmcb *vmcb = vmcb_of(vcpu);
+	struct vmcb *vmcb = svm_new_vmcb(vcpu, root);
 
-	*vmcb = (struct vmcb){ 0 };
-	svm_write_control(vcpu, vmcb, root);
 	vmcb->es = from_segment(&sregs->es);
 	vmcb->cs = from_segment(&sregs->cs);
 	vmcb->ss = from_segment(&sregs->ss);
@@ -117,5 +115,5 @@ bool svm_restore(struct gate_vcpu *vcpu, struct fpa root, const struct vcpu_stat
 	vmcb->pat = state->pat;
 	vmcb->event = state->event;
 	vmcb->interrupt_shadow = state->shadow;
-	return svm_begin_gate(vcpu, error);
+	return svm_stand_in_gate(vcpu, &state->regs, error);
 }

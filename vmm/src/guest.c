@@ -19,15 +19,48 @@ const char *guest_status_name(enum guest_status status)
 	return names[status];
 }
 
-bool guest_end(struct guest *guest, enum guest_status status, const char *format, ...)
+/* Whether this is the CPU that ends the guest: only the first counts. */
+static bool claim_end(struct seat *seat, enum guest_status status)
 {
+	struct guest *guest = seat->owner;
+	bool first;
+
+	pthread_mutex_lock(&seat->fleet->lock);
+	first = guest->status == GUEST_RUNNING;
+	if (first) {
+		guest->status = status;
+		guest->ended_by = seat;
+	}
+	pthread_mutex_unlock(&seat->fleet->lock);
+	return first;
+}
+
+bool guest_end(struct seat *seat, enum guest_status status, const char *format, ...)
+{
+	struct guest *guest = seat->owner;
 	va_list arguments;
 
+	if (!claim_end(seat, status))
+		return false;
 	va_start(arguments, format);
 	vsnprintf(guest->report, sizeof(guest->report), format, arguments);
 	va_end(arguments);
-	guest->status = status;
 	return false;
+}
+
+bool guest_done(struct seat *seat)
+{
+	claim_end(seat, GUEST_OK);
+	return false;
+}
+
+bool guest_exit(struct seat *seat, uint64_t value)
+{
+	seat->owner->exit_value = value;
+	if (value == 0)
+		return guest_done(seat);
+	return guest_end(seat, GUEST_FAILED, "it exited with status %llu",
+			 (unsigned long long)value);
 }
 
 /* Exceptions by their names: AMD APM Vol. 2, "Exception and interrupt vectors". */
@@ -51,12 +84,13 @@ static const char *exception_name(unsigned vector)
 }
 
 /* Adds the registers to a report, as the guest had them. */
-static void report_registers(struct guest *guest, const struct gate_exit *exit)
+static void report_registers(struct seat *seat, const struct gate_exit *exit)
 {
+	struct guest *guest = seat->owner;
 	size_t used = strlen(guest->report);
 	struct kvm_regs regs;
 
-	gate_registers(&guest->seat->vcpu, exit, &regs);
+	gate_registers(&seat->vcpu, exit, &regs);
 	snprintf(guest->report + used, sizeof(guest->report) - used,
 		 "; rip %#llx rsp %#llx rflags %#llx rax %#llx rbx %#llx rcx %#llx rdx %#llx rsi %#llx"
 		 " rdi %#llx rbp %#llx r8 %#llx r9 %#llx r10 %#llx r11 %#llx r12 %#llx r13 %#llx"
@@ -66,136 +100,160 @@ static void report_registers(struct guest *guest, const struct gate_exit *exit)
 		 regs.r14, regs.r15);
 }
 
-static bool serve_exception(struct guest *guest, const struct gate_exit *exit)
+static bool serve_exception(struct seat *seat, const struct gate_exit *exit)
 {
-	return guest_end(guest, GUEST_FAULT, "it caused exception %u (%s), error code %#llx",
+	return guest_end(seat, GUEST_FAULT, "it caused exception %u (%s), error code %#llx",
 			 exit->vector, exception_name(exit->vector),
 			 (unsigned long long)exit->error_code);
 }
 
 /* By the user, the time limit, or fleet.c: end_panicked. */
-static bool end_as_told(struct guest *guest, enum guest_status status)
+static bool end_as_told(struct seat *seat, enum guest_status status)
 {
 	if (status == GUEST_FAILED)
-		return access_end_panicked(guest);
-	return guest_end(guest, status,
+		return access_end_panicked(seat);
+	return guest_end(seat, status,
 			 status == GUEST_TIMEOUT ? "it ran longer than its time limit" :
 						   "it was stopped");
 }
 
 /* KVM found no memory behind a page that the guest may use: it was cut off from its file. */
-static bool serve_bad_address(struct guest *guest, const struct gate_exit *exit)
+static bool serve_bad_address(struct seat *seat, const struct gate_exit *exit)
 {
-	const struct memfile *file = guest->fleet->config.file;
+	const struct memfile *file = seat->fleet->config.file;
 
 	if (memfile_shrank(file))
-		return guest_end(guest, GUEST_FILE, "memory file %s was cut off while guests used it",
+		return guest_end(seat, GUEST_FILE, "memory file %s was cut off while guests used it",
 				 file->name);
-	return guest_end(guest, GUEST_HOST_ERROR, "%s", exit->text);
+	return guest_end(seat, GUEST_HOST_ERROR, "%s", exit->text);
 }
 
 /* Serves one exit; false if the guest has ended. */
-static bool serve(struct guest *guest, const struct gate_exit *exit)
+static bool serve(struct seat *seat, const struct gate_exit *exit)
 {
 	switch (exit->kind) {
 	case GATE_EXIT_FAULT:
-		return fault_serve(guest, exit);
+		return fault_serve(seat, exit);
 	case GATE_EXIT_PORT:
 	case GATE_EXIT_MEMORY:
-		return access_serve(guest, exit);
+		return access_serve(seat, exit);
 	case GATE_EXIT_CALL:
-		return call_serve(guest);
+		return call_serve(seat);
 	case GATE_EXIT_EXCEPTION:
-		return serve_exception(guest, exit);
+		return serve_exception(seat, exit);
 	case GATE_EXIT_BAD_ADDRESS:
-		return serve_bad_address(guest, exit);
+		return serve_bad_address(seat, exit);
 	case GATE_EXIT_INTERRUPTED: /* What somebody wants of it stands at its seat's door. */
 	case GATE_EXIT_SERVED:
 		return true;
 	case GATE_EXIT_HOST:
 		break;
 	}
-	return guest_end(guest, GUEST_FAULT, "%s", exit->text);
+	return guest_end(seat, GUEST_FAULT, "%s", exit->text);
 }
 
 /*
  * An instruction that the vCPU is in the middle of comes to its end before the vCPU passes its gate; one
  * that accesses several devices goes on for at most 1024 accesses, then KVM lets it go.
  */
-static bool finish_accesses(struct guest *guest)
+static bool finish_accesses(struct seat *seat)
 {
 	struct gate_exit exit;
 
-	while (gate_finish_access(&guest->seat->vcpu, &exit))
-		if (!access_serve(guest, &exit))
+	while (gate_finish_access(&seat->vcpu, &exit))
+		if (!access_serve(seat, &exit))
 			return false;
 	return true;
 }
 
-/*
- * The vCPU passes its gate: for others, who have taken its root away, or before its thread rests. False if
- * the guest has ended.
- */
-static bool pass(struct guest *guest, const struct fpa *root)
+static bool pass(struct seat *seat, const struct fpa *root)
 {
 	struct error error;
 
-	if (!finish_accesses(guest))
+	if (!finish_accesses(seat))
 		return false;
-	if (!gate_pass(&guest->seat->vcpu, root, &error))
-		return guest_end(guest, GUEST_HOST_ERROR, "%s", error.text);
+	return gate_pass(&seat->vcpu, root, &error) ||
+	       guest_end(seat, GUEST_HOST_ERROR, "%s", error.text);
+}
+
+/* One that has run comes out of its guest first; then it waits, and begins anew. */
+static bool reset(struct seat *seat, struct fpa root)
+{
+	struct error error;
+	uint8_t vector;
+
+	if (seat->vcpu.used && !pass(seat, &root))
+		return false;
+	if (!seat_wait_for_start(seat, &vector, &root))
+		return true; /* The door says what with. */
+	return gate_start_cpu(&seat->vcpu, &root, vector, &error) ||
+	       guest_end(seat, GUEST_HOST_ERROR, "%s", error.text);
+}
+
+/* Others have the vCPU meanwhile. */
+static bool rest(struct seat *seat, const struct fpa *root)
+{
+	if (seat->vcpu.used && !pass(seat, root))
+		return false;
+	seat_rest(seat);
 	return true;
 }
 
-static bool obey(struct guest *guest, const struct seat_order *order)
+static bool obey(struct seat *seat, const struct seat_order *order)
 {
 	switch (order->what) {
 	case SEAT_PASS:
-		return pass(guest, &order->root);
+		return pass(seat, &order->root);
+	case SEAT_RESET:
+		return reset(seat, order->root);
 	case SEAT_REST:
-		if (!pass(guest, NULL))
-			return false;
-		seat_rest(guest->seat);
-		return true;
+		return rest(seat, &order->root);
 	default:
-		return end_as_told(guest, order->stop);
+		return end_as_told(seat, order->stop);
 	}
 }
 
 /* Does what others want of the vCPU, until nobody does and it counts as in its guest. */
-static bool enter(struct guest *guest)
+static bool enter(struct seat *seat)
 {
-	struct seat_order order = seat_enter(guest->seat);
+	struct seat_order order = seat_enter(seat);
 
 	while (order.what != SEAT_ENTER) {
-		if (!obey(guest, &order))
+		if (!obey(seat, &order))
 			return false;
-		order = seat_enter(guest->seat);
+		order = seat_enter(seat);
 	}
 	return true;
 }
 
 /* Runs up to the next exit and serves it; false if the guest has ended. */
-static bool run_once(struct guest *guest)
+static bool run_once(struct seat *seat)
 {
+	const struct guest *guest = seat->owner;
 	struct gate_exit exit;
 
-	access_work(guest);
-	if (!enter(guest))
+	access_work(seat);
+	if (!enter(seat))
 		return false;
-	gate_run(&guest->seat->vcpu, &exit);
-	seat_leave(guest->seat);
-	if (serve(guest, &exit))
+	gate_run(&seat->vcpu, &exit);
+	seat_leave(seat);
+	if (serve(seat, &exit))
 		return true;
-	if (guest->status == GUEST_FAULT || guest->status == GUEST_HOST_ERROR)
-		report_registers(guest, &exit);
+	if (guest->ended_by == seat &&
+	    (guest->status == GUEST_FAULT || guest->status == GUEST_HOST_ERROR))
+		report_registers(seat, &exit);
 	return false;
 }
 
-void guest_run(struct guest *guest)
+void guest_run(struct seat *seat)
 {
-	while (run_once(guest))
+	const struct guest *guest = seat->owner;
+
+	while (run_once(seat))
 		;
+	for (unsigned cpu = 0; guest->ended_by == seat && cpu < guest->cpus; cpu++)
+		if (&guest->seat[cpu] != seat)
+			seat_stop(&guest->seat[cpu], GUEST_STOPPED);
 }
 
 bool guest_step(struct guest *guest)
@@ -203,7 +261,7 @@ bool guest_step(struct guest *guest)
 	unsigned results = guest->results;
 
 	while (guest->results == results)
-		if (!run_once(guest))
+		if (!run_once(guest->seat))
 			return false;
 	return true;
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * Guest memory, for calls and devices: by way of the guest's own tables, so that what is read is
- * what the guest would read, and what is written is unshared as the guest's own writes are. For the
- * thread of the guest's seat, while its vCPU is out.
+ * what the guest would read, and what is written is unshared as the guest's own writes are. For any
+ * thread whose vCPU, if it has one, is out; the guest's other CPUs run meanwhile.
  */
 #include <string.h>
 
@@ -11,14 +11,17 @@
 /* Makes one page accessible, as an access of the guest's own would. */
 static bool fill_in(struct guest *guest, struct gpa gpa, unsigned access)
 {
-	struct ept_change *change = &guest->seat->change;
+	struct ept_change change = { 0 };
 	enum ept_status status;
 	struct error error;
+	bool done;
 
 	do
-		status = ept_space_fault(guest->space, gpa, access, change);
+		status = ept_space_fault(guest->space, gpa, access, &change);
 	while ((status == EPT_NO_TABLE || status == EPT_NO_PAGE) && fleet_scrub(guest->fleet));
-	return status == EPT_OK && fleet_commit(guest->fleet, NULL, change, &error);
+	done = status == EPT_OK && fleet_commit(guest->fleet, NULL, &change, &error);
+	ept_change_free(&change);
+	return done;
 }
 
 /* Where the guest has a page, with the right to @access it. */
@@ -43,14 +46,36 @@ static uint64_t within_page(struct gpa gpa, uint64_t bytes)
 	return bytes < rest ? bytes : rest;
 }
 
+static bool is_still_at(struct guest *guest, struct gpa gpa, struct fpa at)
+{
+	struct fpa now;
+	unsigned rights;
+
+	return ept_space_translate(guest->space, gpa, &now, &rights) && now.v == at.v;
+}
+
+/*
+ * Reads what lies within one page. If another CPU has got a copy of the page meanwhile, the old one may
+ * have found another use. A page that the guest may write to stays where it is.
+ */
+static bool read_part(struct guest *guest, struct gpa gpa, unsigned char *to, uint64_t bytes)
+{
+	struct fpa from;
+
+	do {
+		if (!find(guest, gpa, EPT_READ, &from) ||
+		    !memory_read(&guest->fleet->memory, from, to, bytes))
+			return false;
+	} while (!is_still_at(guest, gpa, from));
+	return true;
+}
+
 static bool copy_from(struct guest *guest, struct gpa gpa, unsigned char *to, uint64_t bytes)
 {
 	while (bytes) {
 		uint64_t part = within_page(gpa, bytes);
-		struct fpa from;
 
-		if (!find(guest, gpa, EPT_READ, &from) ||
-		    !memory_read(&guest->fleet->memory, from, to, part))
+		if (!read_part(guest, gpa, to, part))
 			return false;
 		to += part;
 		gpa.v += part;

@@ -30,7 +30,7 @@ bool guest_call_to_rest(struct guest *guest);
 void guest_release(struct guest *guest);
 
 /* Saves a guest that rests. */
-bool guest_save(const struct guest *guest, struct guest_state *state, struct error *error);
+bool guest_save(struct guest *guest, struct guest_state *state, struct error *error);
 
 /*
  * Makes a guest that rests, or that has not begun, go on from @state, with its clocks as if it had been

@@ -25,7 +25,8 @@
 #define ENTRY_BITS		 UINT64_C(0xff0000000001afff)
 
 /* Fixed and lowest priority have a vector. NMI, SMI, INIT and ExtINT are not connected. */
-#define MODE_LAST_VECTOR 1
+#define MODE_LOWEST	 1
+#define MODE_LAST_VECTOR MODE_LOWEST
 
 static uint32_t read_register(const struct ioapic_state *state)
 {
@@ -106,6 +107,7 @@ void ioapic_edge(struct ioapic *ioapic, unsigned pin)
 							    .vector = ENTRY_VECTOR(entry),
 							    .destination = ENTRY_DESTINATION(entry),
 							    .logical = entry & ENTRY_LOGICAL,
+							    .lowest = ENTRY_MODE(entry) == MODE_LOWEST,
 						    });
 }
 

@@ -26,6 +26,7 @@ struct ioapic_message {
 	uint8_t vector;
 	uint8_t destination; /* the number of a local APIC, or bits of logical ones; 0xff for all */
 	bool logical;
+	bool lowest; /* to one of them only */
 };
 
 struct ioapic_output {

@@ -33,12 +33,12 @@ bool linux_identity_make(struct linux_identity *identity, struct error *error)
 	return true;
 }
 
-static bool load(struct linux_guest *guest, struct error *error)
+static bool load(struct linux_guest *guest, unsigned cpus, struct error *error)
 {
 	struct linux_identity identity;
 	struct linux_boot boot = {
 		.ram_bytes = guest->memory.bytes,
-		.cpus = 1,
+		.cpus = cpus,
 		.kernel = &guest->kernel,
 		.initrd = guest->initrd.bytes ? &guest->initrd : NULL,
 		.cmdline = guest->cmdline,
@@ -63,7 +63,7 @@ bool linux_guest_open(struct linux_guest *guest, const struct linux_request *req
 	if ((!request->initrd || linux_initrd_open(&guest->initrd, request->initrd, error)) &&
 	    complete_cmdline(guest, request->cmdline ? request->cmdline : "", error) &&
 	    memfile_create(&guest->memory, "the guest's memory", request->memory, error) &&
-	    load(guest, error) && (!request->copied || memfile_seal(&guest->memory, error)))
+	    load(guest, request->cpus, error) && (!request->copied || memfile_seal(&guest->memory, error)))
 		return true;
 	linux_guest_close(guest);
 	return false;

@@ -15,6 +15,7 @@ struct linux_request {
 	const char *initrd;  /* NULL for none */
 	const char *cmdline; /* NULL for an empty one */
 	uint64_t memory;     /* in bytes */
+	unsigned cpus;	     /* that the guest is told of, at most PLATFORM_CPUS_MAX */
 	bool copied; /* several guests start from this memory, which nobody writes to from then on */
 };
 

@@ -134,6 +134,7 @@ static struct fleet_config config_of(const struct household *all)
 	struct fleet_config config = {
 		.engine = run->engine,
 		.guests = run->guests,
+		.cpus = all->template ? all->template->machine.cpus : run->guest.cpus,
 		.mode = copies(run) ? EPT_PRIVATE : EPT_SHARED,
 		.sharing = copies(run) && run->sharing,
 		.computers = all->computers,

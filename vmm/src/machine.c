@@ -107,6 +107,60 @@ void machine_cpuid(const struct gate *gate, struct kvm_regs *registers)
 	registers->rdx = (entry->edx & rule->edx) | rule->set.edx;
 }
 
+/* Kinds of levels in leaf 0bh: Intel SDM Vol. 2A, CPUID. */
+#define LEVEL_THREADS (1u << 8)
+#define LEVEL_CORES   (2u << 8)
+
+/* How many bits tell CPUs apart. */
+static unsigned number_bits(unsigned cpus)
+{
+	unsigned bits = 0;
+
+	while (1u << bits < cpus)
+		bits++;
+	return bits;
+}
+
+/* One processor with a core for each CPU, each of one thread. */
+static void place_levels(const struct gate_vcpu *vcpu, uint32_t index, struct kvm_regs *registers)
+{
+	unsigned cpus = vcpu->gate->cpus;
+
+	registers->rax = index == 1 ? number_bits(cpus) : 0;
+	registers->rbx = index == 1 ? cpus : index == 0;
+	registers->rcx = (index & 0xff) |
+			 (index == 1 ? LEVEL_CORES : index == 0 ? LEVEL_THREADS : 0);
+	registers->rdx = vcpu->cpu;
+}
+
+/* AMD APM Vol. 3, Appendix E.3.2, E.4.2 and E.4.7. */
+void machine_cpuid_place(const struct gate_vcpu *vcpu, uint32_t leaf, uint32_t index,
+			 struct kvm_regs *registers)
+{
+	unsigned cpus = vcpu->gate->cpus;
+
+	if (vcpu->gate->guests != GATE_LINUX)
+		return;
+	switch (leaf) {
+	case 0x00000001:
+		registers->rbx |= vcpu->cpu << 24;
+		registers->rbx |= cpus > 1 ? cpus << 16 : 0;
+		registers->rdx |= cpus > 1 ? 1u << 28 : 0; /* what these bits count is there */
+		break;
+	case 0x0000000b:
+		place_levels(vcpu, index, registers);
+		break;
+	case 0x80000001:
+		registers->rcx |= cpus > 1 ? 1u << 1 : 0; /* it counts cores */
+		break;
+	case 0x80000008:
+		registers->rcx = number_bits(cpus) << 12 | (cpus - 1);
+		break;
+	default:
+		break;
+	}
+}
+
 /* SYSENTER_CS, _ESP, _EIP; STAR, LSTAR, CSTAR, SFMASK; FS, GS and kernel GS base. */
 const uint32_t machine_free_msrs[MACHINE_FREE_MSRS] = {
 	0x174,	    0x175,	0x176,	    0xc0000081, 0xc0000082,

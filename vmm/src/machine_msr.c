@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 
 #include "gate_internal.h"
+#include "platform.h"
 
 #define MSR_APIC_ID  0x802u
 #define MSR_APIC_LDR 0x80du
@@ -65,58 +66,131 @@ static bool constant(const struct msr_constant *constant, struct machine_msr *ms
 	return !msr->write || constant->write == MSR_IGNORED;
 }
 
-bool gate_signal(const struct gate_vcpu *vcpu, unsigned vector)
+static bool signal_index(const struct gate *gate, unsigned index, unsigned vector)
 {
 	/* A message to one local APIC by its number, KVM_X2APIC_API_USE_32BIT_IDS. */
 	struct kvm_msi message = {
-		.address_lo = 0xfee00000 | (vcpu->index & 0xff) << 12,
-		.address_hi = vcpu->index & ~0xffu,
+		.address_lo = 0xfee00000 | (index & 0xff) << 12,
+		.address_hi = index & ~0xffu,
 		.data = vector,
 	};
 
-	return ioctl(vcpu->gate->memory->vm, KVM_SIGNAL_MSI, &message) >= 0;
+	return ioctl(gate->memory->vm, KVM_SIGNAL_MSI, &message) >= 0;
+}
+
+bool gate_signal(const struct gate_vcpu *vcpu, unsigned vector)
+{
+	return signal_index(vcpu->gate, vcpu->index, vector);
 }
 
 /* The interrupt command register's fields. */
 #define ICR_MODE(icr)	   ((icr) >> 8 & 7)
 #define ICR_LOGICAL(icr)   ((icr) >> 11 & 1)
+#define ICR_ASSERT(icr)	   ((icr) >> 14 & 1)
+#define ICR_LEVEL(icr)	   ((icr) >> 15 & 1)
 #define ICR_SHORTHAND(icr) ((icr) >> 18 & 3)
 #define ICR_TO(icr)	   ((uint32_t)((icr) >> 32))
 
 enum { TO_FIELD, TO_SELF, TO_ALL, TO_OTHERS };
+enum { MODE_FIXED, MODE_LOWEST, MODE_INIT = 5, MODE_START = 6 };
 
-/* Whether the only CPU, of number 0, is meant. */
-static bool means_first(uint64_t icr)
+/* Those that the destination field names. All CPUs are in the first cluster of logical numbers. */
+static unsigned named_cpus(uint64_t icr, unsigned all)
 {
-	switch (ICR_SHORTHAND(icr)) {
-	case TO_SELF:
-	case TO_ALL:
-		return true;
-	case TO_FIELD:
-		break;
-	default:
-		return false;
-	}
-	if (ICR_TO(icr) == UINT32_MAX)
-		return true;
-	return ICR_LOGICAL(icr) ? ICR_TO(icr) >> 16 == 0 && ICR_TO(icr) & 1 : ICR_TO(icr) == 0;
+	uint32_t to = ICR_TO(icr);
+
+	if (to == UINT32_MAX)
+		return all;
+	if (ICR_LOGICAL(icr))
+		return to >> 16 ? 0 : to & all;
+	return to < PLATFORM_CPUS_MAX ? 1u << to & all : 0;
 }
 
-/* Only interrupts with a vector: there is no other CPU to be started. */
+unsigned machine_icr_cpus(uint64_t icr, unsigned from, unsigned cpus)
+{
+	unsigned all = (1u << cpus) - 1;
+
+	switch (ICR_SHORTHAND(icr)) {
+	case TO_SELF:
+		return 1u << from;
+	case TO_ALL:
+		return all;
+	case TO_OTHERS:
+		return all & ~(1u << from);
+	default:
+		return named_cpus(icr, all);
+	}
+}
+
+/* To one CPU. INIT counts when it is asserted; the first CPU is not started by messages. NMIs are dropped. */
+static void send_to(const struct gate_vcpu *vcpu, unsigned cpu, uint64_t icr)
+{
+	const struct gate_commands *commands = &vcpu->gate->commands;
+	unsigned index = vcpu->index - vcpu->cpu + cpu;
+
+	switch (ICR_MODE(icr)) {
+	case MODE_FIXED:
+	case MODE_LOWEST:
+		signal_index(vcpu->gate, index, icr & 0xff);
+		break;
+	case MODE_INIT:
+		if (cpu && cpu != vcpu->cpu && (ICR_ASSERT(icr) || !ICR_LEVEL(icr)))
+			commands->send(commands->context, index, GATE_INIT, 0);
+		break;
+	case MODE_START:
+		if (cpu && cpu != vcpu->cpu)
+			commands->send(commands->context, index, GATE_START, icr & 0xff);
+		break;
+	default:
+		break;
+	}
+}
+
 static bool command(const struct gate_vcpu *vcpu, struct machine_msr *msr)
 {
-	if (msr->write && means_first(msr->value) && ICR_MODE(msr->value) <= 1)
-		gate_signal(vcpu, msr->value & 0xff);
-	else if (!msr->write)
+	unsigned cpus;
+
+	if (!msr->write) {
 		msr->value = 0;
+		return true;
+	}
+	cpus = machine_icr_cpus(msr->value, vcpu->cpu, vcpu->gate->cpus);
+	if (ICR_MODE(msr->value) == MODE_LOWEST)
+		cpus &= ~cpus + 1;
+	for (unsigned cpu = 0; cpus >> cpu; cpu++)
+		if (cpus >> cpu & 1)
+			send_to(vcpu, cpu, msr->value);
 	return true;
+}
+
+/* What an MSR reads as whose value has to do with the CPU's number. */
+static struct msr_constant of_cpu(const struct msr_constant *constant, unsigned cpu)
+{
+	struct msr_constant own = *constant;
+
+	switch (constant->index) {
+	case MACHINE_MSR_APIC_BASE:
+		own.value &= ~(cpu ? MACHINE_APIC_BSP : 0);
+		break;
+	case MSR_APIC_ID:
+		own.value = cpu;
+		break;
+	case MSR_APIC_LDR:
+		own.value = cpu >> 4 << 16 | 1u << (cpu & 15);
+		break;
+	default:
+		break;
+	}
+	return own;
 }
 
 bool machine_msr(const struct gate_vcpu *vcpu, struct machine_msr *msr)
 {
 	const struct msr_constant *found = find_constant(msr->index);
+	struct msr_constant own;
 
-	if (found)
-		return constant(found, msr);
-	return msr->index == MSR_APIC_ICR && command(vcpu, msr);
+	if (!found)
+		return msr->index == MSR_APIC_ICR && command(vcpu, msr);
+	own = of_cpu(found, vcpu->cpu);
+	return constant(&own, msr);
 }

@@ -30,7 +30,10 @@ static bool is_idle(struct fleet *fleet, const struct seat *seat)
 	return idle;
 }
 
-/* Whether the seat rests: with its door held if its vCPU is in its guest and nobody calls it out. */
+/*
+ * Whether the seat rests: with its door held if its vCPU is in its guest and nobody calls it out, or
+ * waits to be started.
+ */
 static bool hold(struct fleet *fleet, unsigned index)
 {
 	struct seat *seat = &fleet->seats[index];
@@ -38,7 +41,8 @@ static bool hold(struct fleet *fleet, unsigned index)
 	if (fleet->held_doors[index])
 		return true;
 	pthread_mutex_lock(&seat->door.lock);
-	if ((seat->door.in_guest && !seat->vcpu.run->immediate_exit) || seat->door.resting) {
+	if ((seat->door.in_guest && !seat->vcpu.run->immediate_exit) || seat->door.waiting ||
+	    seat->door.resting) {
 		fleet->held_doors[index] = true;
 		return true;
 	}

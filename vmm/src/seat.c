@@ -34,12 +34,12 @@ static void door_open(struct seat_door *door)
 {
 	pthread_mutex_init(&door->lock, NULL);
 	pthread_cond_init(&door->out, NULL);
-	pthread_cond_init(&door->rest, NULL);
+	pthread_cond_init(&door->told, NULL);
 }
 
 static void door_close(struct seat_door *door)
 {
-	pthread_cond_destroy(&door->rest);
+	pthread_cond_destroy(&door->told);
 	pthread_cond_destroy(&door->out);
 	pthread_mutex_destroy(&door->lock);
 }
@@ -51,13 +51,16 @@ static void kick(struct seat *seat)
 	pthread_kill(seat->door.runner, KICK_SIGNAL);
 }
 
-void seat_take(struct seat *seat, const struct ept_space *space)
+void seat_take(struct seat *seat, const struct ept_space *space, struct fpa root)
 {
 	struct seat_door *door = &seat->door;
 
 	pthread_mutex_lock(&door->lock);
 	atomic_store(&door->space, space);
 	door->must_pass = false;
+	door->root = root;
+	door->reset = seat->vcpu.cpu;
+	door->start = false;
 	door->stop = GUEST_RUNNING;
 	door->occupied = true;
 	pthread_mutex_unlock(&door->lock);
@@ -69,7 +72,7 @@ void seat_clear(struct seat *seat)
 
 	pthread_mutex_lock(&door->lock);
 	door->occupied = false;
-	pthread_cond_broadcast(&door->rest);
+	pthread_cond_broadcast(&door->out);
 	pthread_mutex_unlock(&door->lock);
 }
 
@@ -79,15 +82,17 @@ struct seat_order seat_enter(struct seat *seat)
 	struct seat_order order = { .what = SEAT_ENTER };
 
 	pthread_mutex_lock(&door->lock);
+	order.root = door->root;
 	if (door->stop != GUEST_RUNNING) {
 		order.what = SEAT_STOP;
 		order.stop = door->stop;
+	} else if (door->rests && !door->start) {
+		order.what = SEAT_REST;
+	} else if (door->reset) {
+		order.what = SEAT_RESET;
 	} else if (door->must_pass) {
 		order.what = SEAT_PASS;
-		order.root = door->root;
 		door->must_pass = false;
-	} else if (door->rests) {
-		order.what = SEAT_REST;
 	} else {
 		door->in_guest = true;
 		door->runner = pthread_self();
@@ -116,6 +121,7 @@ void seat_stop(struct seat *seat, enum guest_status status)
 	door->stop = status;
 	if (door->in_guest)
 		kick(seat);
+	pthread_cond_signal(&door->told);
 	pthread_mutex_unlock(&door->lock);
 }
 
@@ -131,8 +137,9 @@ bool seat_call_to_rest(struct seat *seat)
 	door->rests++;
 	if (door->in_guest)
 		kick(seat);
+	pthread_cond_signal(&door->told);
 	while (!door->resting && door->occupied)
-		pthread_cond_wait(&door->rest, &door->lock);
+		pthread_cond_wait(&door->out, &door->lock);
 	rests = door->resting;
 	if (!rests)
 		door->rests--;
@@ -146,7 +153,7 @@ void seat_release(struct seat *seat)
 
 	pthread_mutex_lock(&door->lock);
 	door->rests--;
-	pthread_cond_broadcast(&door->rest);
+	pthread_cond_signal(&door->told);
 	pthread_mutex_unlock(&door->lock);
 }
 
@@ -156,14 +163,76 @@ void seat_rest(struct seat *seat)
 
 	pthread_mutex_lock(&door->lock);
 	door->resting = true;
-	pthread_cond_broadcast(&door->rest);
+	pthread_cond_broadcast(&door->out);
 	while (door->rests)
-		pthread_cond_wait(&door->rest, &door->lock);
+		pthread_cond_wait(&door->told, &door->lock);
 	door->resting = false;
 	pthread_mutex_unlock(&door->lock);
 }
 
-/* ---- stopping ---- */
+bool seat_waits(struct seat *seat)
+{
+	return seat->door.reset;
+}
+
+void seat_set_waiting(struct seat *seat, bool waits)
+{
+	seat->door.reset = waits;
+	seat->door.start = false;
+}
+
+/* ---- starting ---- */
+
+void seat_reset(struct seat *seat)
+{
+	struct seat_door *door = &seat->door;
+
+	pthread_mutex_lock(&door->lock);
+	door->reset = true;
+	door->start = false;
+	if (door->in_guest)
+		kick(seat);
+	pthread_mutex_unlock(&door->lock);
+}
+
+/* One that runs ignores it: Intel SDM Vol. 3A, "MP Initialization Protocol". */
+void seat_start(struct seat *seat, uint8_t vector)
+{
+	struct seat_door *door = &seat->door;
+
+	pthread_mutex_lock(&door->lock);
+	if (door->reset && !door->start) {
+		door->start = true;
+		door->vector = vector;
+		pthread_cond_signal(&door->told);
+	}
+	pthread_mutex_unlock(&door->lock);
+}
+
+/* Whether a CPU that waits is to do something else. */
+static bool is_told(const struct seat_door *door)
+{
+	return door->start || door->rests || door->stop != GUEST_RUNNING;
+}
+
+bool seat_wait_for_start(struct seat *seat, uint8_t *vector, struct fpa *root)
+{
+	struct seat_door *door = &seat->door;
+	bool starts;
+
+	pthread_mutex_lock(&door->lock);
+	door->waiting = true;
+	while (!is_told(door))
+		pthread_cond_wait(&door->told, &door->lock);
+	door->waiting = false;
+	starts = door->start && door->stop == GUEST_RUNNING;
+	if (starts)
+		door->reset = door->start = false;
+	*vector = door->vector;
+	*root = door->root;
+	pthread_mutex_unlock(&door->lock);
+	return starts;
+}
 
 bool seat_stops(struct seat *seat)
 {
@@ -219,12 +288,15 @@ void seat_passes(struct seat *seat, struct fpa root)
 
 /* ---- the thread ---- */
 
+/* A guest has ended when the last of its CPUs has. */
 static void guest_ended(struct fleet *fleet, struct seat *seat)
 {
 	pthread_mutex_lock(&fleet->lock);
+	if (--seat->guest->cpus_running == 0) {
+		fleet->running--;
+		pthread_cond_broadcast(&fleet->ended);
+	}
 	seat->guest = NULL;
-	fleet->running--;
-	pthread_cond_broadcast(&fleet->ended);
 	pthread_mutex_unlock(&fleet->lock);
 }
 
@@ -244,10 +316,9 @@ static struct guest *wait_for_guest(struct fleet *fleet, struct seat *seat)
 static void *thread_main(void *argument)
 {
 	struct seat *seat = argument;
-	struct guest *guest;
 
-	while ((guest = wait_for_guest(seat->fleet, seat))) {
-		guest_run(guest);
+	while (wait_for_guest(seat->fleet, seat)) {
+		guest_run(seat);
 		seat_clear(seat);
 		guest_ended(seat->fleet, seat);
 	}

@@ -185,8 +185,6 @@ static bool restore_registers(struct gate_vcpu *vcpu, const struct gate_restart 
 	const struct kvm_sregs *guest = &restart->state->sregs;
 	struct kvm_sregs *sregs = &vcpu->run->s.regs.sregs;
 
-	vcpu->run->s.regs.regs = restart->state->regs;
-	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
 	if (!vcpu->gate->ops->restore(vcpu, restart->root, restart->state, error))
 		return false;
 	sregs->fs = guest->fs;

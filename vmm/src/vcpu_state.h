@@ -15,6 +15,7 @@
 
 struct vcpu_state {
 	uint32_t version;
+	uint32_t waits;	 /* to be started by another CPU: nothing that follows counts */
 	uint32_t shadow; /* of an instruction behind which no interrupt comes: STI, MOV to SS */
 	/*
 	 * What is to be delivered before the next instruction, in the format of EVENTINJ (AMD APM Vol. 2,
@@ -31,7 +32,6 @@ struct vcpu_state {
 	struct kvm_lapic_state apic;
 	struct kvm_xsave xsave;
 	uint32_t msr_count;
-	uint32_t reserved;
 	struct kvm_msr_entry msrs[VCPU_STATE_MSRS];
 };
 

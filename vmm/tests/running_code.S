@@ -23,6 +23,10 @@ running_code:
 	je report
 	cmpb $RUNNING_TELL, %cl
 	je tell
+	cmpb $RUNNING_LEAD, %cl
+	je lead
+	cmpb $RUNNING_FOLLOW, %cl
+	je follow
 
 read:
 	movl $1, %r8d
@@ -100,6 +104,58 @@ tell:
 	incq 0x1000(%rbx)
 	incq (%rbx)
 	jmp 1b
+
+	/* Of both CPUs the guest's number is the same, and so are the words that one writes. */
+lead:
+	movl $1, %r8d
+	movq %rbx, %r11
+1:
+	pause
+	cmpq %r8, -RUNNING_READY(%rsp)
+	jb 1b
+	movq (%r11), %rcx
+	cmpq %r8, %rcx
+	jne wrong
+	leaq (%r13, %r8), %rcx
+	movq %rcx, (%r11)
+	movq %r8, -RUNNING_LED(%rsp)
+	addq $RUNNING_STEP * 0x1000, %r11
+	addq $RUNNING_STEP, %r8
+	cmpq $RUNNING_PAGES, %r8
+	jbe 1b
+2:
+	pause
+	cmpq %r8, -RUNNING_READY(%rsp)
+	jb 2b
+	xorl %edi, %edi
+	movl $S2VM_CALL_EXIT, %eax
+	outb %al, $S2VM_CALL_PORT
+
+	/* The first read leaves a translation to the page that the other one is about to have copied. */
+follow:
+	movl $1, %r8d
+	movq %rbx, %r11
+1:
+	movq (%r11), %rcx
+	cmpq %r8, %rcx
+	jne wrong
+	movq %r8, -RUNNING_READY(%rsp)
+2:
+	pause
+	cmpq %r8, -RUNNING_LED(%rsp)
+	jb 2b
+	movq (%r11), %rcx
+	leaq (%r13, %r8), %rdx
+	cmpq %rdx, %rcx
+	jne wrong
+	addq $RUNNING_STEP * 0x1000, %r11
+	addq $RUNNING_STEP, %r8
+	cmpq $RUNNING_PAGES, %r8
+	jbe 1b
+	movq %r8, -RUNNING_READY(%rsp)
+3:
+	pause
+	jmp 3b
 
 wrong:
 	leaq -1(%r8), %rdi

@@ -14,6 +14,8 @@
 #define RUNNING_SPIN   2 /* read the first page, without end */
 #define RUNNING_REPORT 3 /* report the first words of the pages that RUNNING_WRITE counts in */
 #define RUNNING_TELL   4 /* count in the second page, then in the first, without end */
+#define RUNNING_LEAD   5 /* write every 32nd page when RUNNING_FOLLOW is ready, and exit with status 0 */
+#define RUNNING_FOLLOW 6 /* the same guest's other CPU: read these pages before and after that */
 
 /* Where RUNNING_WRITE counts: pages 0, 300, 600 and 900. Its count is in the mirror, too. */
 #define RUNNING_STRIDE 300
@@ -22,6 +24,12 @@
 
 /* Where a guest's mirror is, below its stack's end: what it has counted. */
 #define RUNNING_MIRROR 64
+
+#define RUNNING_STEP 32
+
+/* Where two CPUs of a guest tell each other how far they are, counting pages from 1. */
+#define RUNNING_LED   72
+#define RUNNING_READY 80
 
 /* Counts of guest g in the file: (g + 1) << RUNNING_TAG_SHIFT, and the count. */
 #define RUNNING_TAG_SHIFT 48

@@ -161,11 +161,16 @@ static void a_state_is_what_was_saved(void **state)
 
 /* ---- the board ---- */
 
-static void count_interrupt(void *context, uint8_t vector)
-{
-	unsigned *vectors = context;
+#define CPUS 2
 
-	vectors[vector]++;
+/* By CPU, and by vector. */
+static unsigned vectors[CPUS][256];
+
+static void count_interrupt(void *context, unsigned cpu, uint8_t vector)
+{
+	(void)context;
+	assert_in_range(cpu, 0, CPUS - 1);
+	vectors[cpu][vector]++;
 }
 
 static void put_nowhere(void *context, uint8_t byte)
@@ -193,13 +198,11 @@ static void out(struct board *board, uint64_t port, uint64_t value)
 	access_board(board, BOARD_PORTS, port, 1, true, value);
 }
 
-static unsigned vectors[256];
-
 static void make_board(struct board *board)
 {
 	memset(vectors, 0, sizeof(vectors));
 	board_init(board, &(struct board_parts){
-				  .cpu = { count_interrupt, vectors },
+				  .cpus = { count_interrupt, NULL, CPUS },
 				  .output = { put_nowhere, NULL },
 			  });
 }
@@ -229,28 +232,55 @@ static void input_interrupts_the_first_cpu(void **state)
 	out(&board, PLATFORM_SERIAL_PORT + 4, 0x08); /* OUT2 */
 	out(&board, PLATFORM_SERIAL_PORT + 1, 0x01); /* received data */
 	assert_int_equal(board_input(&board, (const uint8_t *)"x", 1), 1);
-	assert_int_equal(vectors[0x22], 1);
+	assert_int_equal(vectors[0][0x22], 1);
+	assert_int_equal(vectors[1][0x22], 0);
 	assert_int_equal(in(&board, PLATFORM_SERIAL_PORT, 1), 'x');
 	board_destroy(&board);
 }
 
-static void interrupts_to_other_cpus_are_dropped(void **state)
+/* Has a character interrupt with vector 0x22 whom an entry of the I/O APIC says. */
+static void interrupt_by(uint32_t low, uint32_t destination)
 {
 	static struct board board;
 
-	(void)state;
 	make_board(&board);
 	access_board(&board, BOARD_MEMORY, PLATFORM_IOAPIC_BASE, 4, true,
 		     0x11 + 2 * PLATFORM_SERIAL_GSI);
-	access_board(&board, BOARD_MEMORY, PLATFORM_IOAPIC_BASE + 0x10, 4, true, 1 << 24);
+	access_board(&board, BOARD_MEMORY, PLATFORM_IOAPIC_BASE + 0x10, 4, true, destination << 24);
 	access_board(&board, BOARD_MEMORY, PLATFORM_IOAPIC_BASE, 4, true,
 		     0x10 + 2 * PLATFORM_SERIAL_GSI);
-	access_board(&board, BOARD_MEMORY, PLATFORM_IOAPIC_BASE + 0x10, 4, true, 0x22);
+	access_board(&board, BOARD_MEMORY, PLATFORM_IOAPIC_BASE + 0x10, 4, true, low | 0x22);
 	out(&board, PLATFORM_SERIAL_PORT + 4, 0x08);
 	out(&board, PLATFORM_SERIAL_PORT + 1, 0x01);
 	board_input(&board, (const uint8_t *)"x", 1);
-	assert_int_equal(vectors[0x22], 0);
 	board_destroy(&board);
+}
+
+/* A number that no CPU has is nobody's, whatever other guests have. */
+static void interrupts_go_to_cpus_of_this_board(void **state)
+{
+	static const struct {
+		uint32_t low, destination;
+		unsigned first, second;
+	} cases[] = {
+		{ 0, 0, 1, 0 },		   /* by number */
+		{ 0, 1, 0, 1 },
+		{ 0, 2, 0, 0 },
+		{ 0, 0xfe, 0, 0 },
+		{ 0, 0xff, 1, 1 },	   /* all */
+		{ 1 << 11, 1, 1, 0 },	   /* by bits */
+		{ 1 << 11, 2, 0, 1 },
+		{ 1 << 11, 3, 1, 1 },
+		{ 1 << 11, 0xfc, 0, 0 },
+		{ 1 << 11 | 1 << 8, 3, 1, 0 }, /* the same, to one of them */
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		interrupt_by(cases[i].low, cases[i].destination);
+		assert_int_equal(vectors[0][0x22], cases[i].first);
+		assert_int_equal(vectors[1][0x22], cases[i].second);
+	}
 }
 
 /* Each of these, and nothing beside it. */
@@ -418,7 +448,7 @@ static void the_last_words_are_kept(void **state)
 	unsigned put = 0;
 
 	(void)state;
-	board_init(&board, &(struct board_parts){ .cpu = { count_interrupt, vectors },
+	board_init(&board, &(struct board_parts){ .cpus = { count_interrupt, vectors, 1 },
 						  .output = { count_byte, &put } });
 	board_last_words(&board, &words);
 	assert_string_equal(words.lines, "");
@@ -520,7 +550,7 @@ static void make_saved_board(struct board *board)
 {
 	memset(vectors, 0, sizeof(vectors));
 	board_init(board, &(struct board_parts){
-				  .cpu = { count_interrupt, vectors },
+				  .cpus = { count_interrupt, vectors, 1 },
 				  .memory = driver_memory(driver),
 				  .output = { put_nowhere, NULL },
 			  });
@@ -721,7 +751,7 @@ int main(void)
 		cmocka_unit_test(a_state_is_what_was_saved),
 		cmocka_unit_test(nothing_reads_as_ones),
 		cmocka_unit_test(input_interrupts_the_first_cpu),
-		cmocka_unit_test(interrupts_to_other_cpus_are_dropped),
+		cmocka_unit_test(interrupts_go_to_cpus_of_this_board),
 		cmocka_unit_test(power_is_asked_for_by_ports),
 		cmocka_unit_test(slots_without_a_device_say_so),
 		cmocka_unit_test(a_bus_with_a_bridge_only),

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -88,20 +89,66 @@ static void linux_sees_an_apic_whatever_kvm_says(void **state)
 	assert_true(ask(GATE_LINUX, &nothing, 0x80000007).rdx & 1u << 8);
 }
 
-static bool read_msr(uint32_t index, uint64_t *value)
+/* What one CPU among several is told of its place. */
+static void cpus_are_told_apart(void **state)
+{
+	struct gate gate = { .guests = GATE_LINUX, .cpus = 3 };
+
+	(void)state;
+	for (unsigned cpu = 0; cpu < 3; cpu++) {
+		/* Numbers in the VM have nothing to do with it. */
+		struct gate_vcpu vcpu = { .gate = &gate, .index = 6 + cpu, .cpu = cpu };
+		struct kvm_regs one = { 0 }, threads = { 0 }, cores = { 0 }, beyond = { 0 };
+		struct kvm_regs sizes = { 0 };
+
+		machine_cpuid_place(&vcpu, 1, 0, &one);
+		assert_int_equal(one.rbx, cpu << 24 | 3 << 16);
+		assert_true(one.rdx & 1u << 28);
+		machine_cpuid_place(&vcpu, 0xb, 0, &threads);
+		assert_int_equal(threads.rax, 0);
+		assert_int_equal(threads.rbx, 1);
+		assert_int_equal(threads.rcx, 0x100);
+		assert_int_equal(threads.rdx, cpu);
+		machine_cpuid_place(&vcpu, 0xb, 1, &cores);
+		assert_int_equal(cores.rax, 2);
+		assert_int_equal(cores.rbx, 3);
+		assert_int_equal(cores.rcx, 0x201);
+		assert_int_equal(cores.rdx, cpu);
+		machine_cpuid_place(&vcpu, 0xb, 2, &beyond);
+		assert_int_equal(beyond.rbx, 0);
+		assert_int_equal(beyond.rcx, 2);
+		machine_cpuid_place(&vcpu, 0x80000008, 0, &sizes);
+		assert_int_equal(sizes.rcx, 2 << 12 | 2);
+	}
+}
+
+static struct gate one_cpu = { .guests = GATE_LINUX, .cpus = 1 };
+static const struct gate_vcpu alone = { .gate = &one_cpu };
+
+static bool read_msr_of(const struct gate_vcpu *vcpu, uint32_t index, uint64_t *value)
 {
 	struct machine_msr msr = { .index = index };
-	bool done = machine_msr(NULL, &msr);
+	bool done = machine_msr(vcpu, &msr);
 
 	*value = msr.value;
 	return done;
 }
 
-static bool write_msr(uint32_t index, uint64_t value)
+static bool write_msr_of(const struct gate_vcpu *vcpu, uint32_t index, uint64_t value)
 {
 	struct machine_msr msr = { .index = index, .write = true, .value = value };
 
-	return machine_msr(NULL, &msr);
+	return machine_msr(vcpu, &msr);
+}
+
+static bool read_msr(uint32_t index, uint64_t *value)
+{
+	return read_msr_of(&alone, index, value);
+}
+
+static bool write_msr(uint32_t index, uint64_t value)
+{
+	return write_msr_of(&alone, index, value);
 }
 
 static void the_apic_stays_what_it_is(void **state)
@@ -121,16 +168,151 @@ static void the_apic_stays_what_it_is(void **state)
 	assert_int_equal(value, 1);
 }
 
-/* None of these reaches a vCPU, of which this test has none. */
-static void commands_to_others_are_dropped(void **state)
+/* ---- what one local APIC sends to others ---- */
+
+/* The middle one of three guests of two CPUs: its vCPUs have the numbers 2 and 3. */
+#define BASE 2u
+#define CPUS 2u
+
+/* What has been sent, by number of vCPU: interrupts as KVM was told, and commands. */
+static unsigned interrupts[8], resets[8], starts[8];
+
+int __wrap_ioctl(int fd, unsigned long request, void *argument);
+
+int __wrap_ioctl(int fd, unsigned long request, void *argument)
+{
+	const struct kvm_msi *message = argument;
+	unsigned to;
+
+	(void)fd;
+	assert_int_equal(request, KVM_SIGNAL_MSI);
+	to = (message->address_lo >> 12 & 0xff) | message->address_hi;
+	assert_in_range(to, 0, 7);
+	assert_int_equal(message->address_lo & ~0xff000u, 0xfee00000);
+	assert_int_equal(message->data, 0x31);
+	interrupts[to]++;
+	return 1;
+}
+
+static void note_command(void *context, unsigned index, enum gate_command command, uint8_t vector)
+{
+	(void)context;
+	assert_in_range(index, 0, 7);
+	if (command == GATE_INIT) {
+		resets[index]++;
+		return;
+	}
+	assert_int_equal(vector, 0x31);
+	starts[index]++;
+}
+
+/* Writes @icr on CPU @cpu of that guest. */
+static void send(unsigned cpu, uint64_t icr)
+{
+	struct memory memory = { .vm = -1 };
+	struct gate gate = {
+		.guests = GATE_LINUX,
+		.cpus = CPUS,
+		.memory = &memory,
+		.commands = { note_command, NULL },
+	};
+	struct gate_vcpu vcpu = { .gate = &gate, .index = BASE + cpu, .cpu = cpu };
+
+	memset(interrupts, 0, sizeof(interrupts));
+	memset(resets, 0, sizeof(resets));
+	memset(starts, 0, sizeof(starts));
+	assert_true(write_msr_of(&vcpu, 0x830, icr));
+}
+
+/* Those of @counts that are not 0, bit n for vCPU n. */
+static unsigned set_of(const unsigned *counts)
+{
+	unsigned set = 0;
+
+	for (unsigned i = 0; i < 8; i++)
+		set |= counts[i] ? 1u << i : 0;
+	return set;
+}
+
+#define LOGICAL	  (UINT64_C(1) << 11)
+#define SHORT(to) ((uint64_t)(to) << 18)
+#define TO(cpu)	  ((uint64_t)(cpu) << 32)
+
+static void interrupts_reach_those_who_are_meant(void **state)
+{
+	static const struct {
+		uint64_t icr;
+		unsigned cpus; /* bit n for CPU n of the same guest */
+	} cases[] = {
+		{ TO(0), 1 },
+		{ TO(1), 2 },
+		{ TO(2), 0 }, /* as vCPUs of the VM there are 2 and 3 */
+		{ TO(3), 0 },
+		{ TO(0x80000001), 0 },
+		{ TO(0xffffffff), 3 },
+		{ TO(1) | LOGICAL, 1 },
+		{ TO(2) | LOGICAL, 2 },
+		{ TO(3) | LOGICAL, 3 },
+		{ TO(0xfffc) | LOGICAL, 0 },
+		{ TO(0x10001) | LOGICAL, 0 }, /* another cluster */
+		{ TO(0xffffffff) | LOGICAL, 3 },
+		{ TO(3) | LOGICAL | 1 << 8, 1 }, /* to one of them */
+		{ SHORT(1), 2 },
+		{ SHORT(2), 3 },
+		{ SHORT(3), 1 },
+		{ SHORT(3) | TO(3), 1 },
+		{ TO(0) | 2 << 8, 0 }, /* modes without a vector */
+		{ TO(0) | 4 << 8, 0 },
+		{ TO(0) | 7 << 8, 0 },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		send(1, cases[i].icr | 0x31);
+		assert_int_equal(set_of(interrupts), cases[i].cpus << BASE);
+		assert_int_equal(set_of(resets) | set_of(starts), 0);
+	}
+}
+
+/* Not the first, which starts with the guest, and not itself. */
+static void other_cpus_are_reset_and_started(void **state)
 {
 	(void)state;
-	assert_true(write_msr(0x830, UINT64_C(1) << 32 | 0x31));	 /* CPU 1 */
-	assert_true(write_msr(0x830, UINT64_C(2) << 32 | 1 << 11 | 0x31)); /* logical, CPU 1 */
-	assert_true(write_msr(0x830, 3 << 18 | 0x31));			 /* all but itself */
-	assert_true(write_msr(0x830, 4 << 8));				 /* an NMI */
-	assert_true(write_msr(0x830, 5 << 8));				 /* INIT */
-	assert_true(write_msr(0x830, 6 << 8 | 0x31));			 /* start-up */
+	send(0, TO(1) | 5 << 8 | 1 << 14 | 1 << 15);
+	assert_int_equal(set_of(resets), 2 << BASE);
+	send(0, TO(1) | 5 << 8 | 1 << 15); /* not asserted */
+	assert_int_equal(set_of(resets), 0);
+	send(0, SHORT(3) | 5 << 8 | 1 << 14);
+	assert_int_equal(set_of(resets), 2 << BASE);
+	send(0, TO(1) | 6 << 8 | 0x31);
+	assert_int_equal(set_of(starts), 2 << BASE);
+	send(0, TO(0xffffffff) | 6 << 8 | 0x31);
+	assert_int_equal(set_of(starts), 2 << BASE);
+	send(1, TO(0xffffffff) | 5 << 8 | 1 << 14);
+	assert_int_equal(set_of(resets), 0);
+	for (uint64_t to = 2; to < 64; to++) {
+		send(0, TO(to) | 5 << 8 | 1 << 14);
+		send(0, TO(to) | 6 << 8 | 0x31);
+		assert_int_equal(set_of(resets) | set_of(starts) | set_of(interrupts), 0);
+	}
+}
+
+/* Each knows its own number, and who is first. */
+static void apics_have_numbers_of_their_guest(void **state)
+{
+	struct gate gate = { .guests = GATE_LINUX, .cpus = CPUS };
+	struct gate_vcpu second = { .gate = &gate, .index = BASE + 1, .cpu = 1 };
+	uint64_t value;
+
+	(void)state;
+	assert_true(read_msr_of(&second, 0x802, &value));
+	assert_int_equal(value, 1);
+	assert_true(read_msr_of(&second, 0x80d, &value));
+	assert_int_equal(value, 2);
+	assert_true(read_msr_of(&second, 0x1b, &value));
+	assert_int_equal(value, 0xfee00c00);
+	assert_true(write_msr_of(&second, 0x1b, value));
+	assert_false(write_msr_of(&second, 0x1b, value | 0x100));
 }
 
 /* KVM's own MSRs, SVM's, MTRRs, performance counters. */
@@ -154,7 +336,10 @@ int main(void)
 		cmocka_unit_test(linux_sees_a_hypervisor_without_features),
 		cmocka_unit_test(linux_sees_an_apic_whatever_kvm_says),
 		cmocka_unit_test(the_apic_stays_what_it_is),
-		cmocka_unit_test(commands_to_others_are_dropped),
+		cmocka_unit_test(cpus_are_told_apart),
+		cmocka_unit_test(interrupts_reach_those_who_are_meant),
+		cmocka_unit_test(other_cpus_are_reset_and_started),
+		cmocka_unit_test(apics_have_numbers_of_their_guest),
 		cmocka_unit_test(others_are_refused),
 	};
 

@@ -840,6 +840,105 @@ static void F29_T7_a_write_that_is_not_let_through_ends_the_guest(void **state)
 	end_world(world);
 }
 
+/* ---- guests with several CPUs ---- */
+
+/* Makes the vCPU of the next seat, which has no guest, a second CPU of @guest, to do @role. */
+static void add_cpu(struct world *world, struct guest *guest, uint64_t role)
+{
+	const struct program *program = &world->program;
+	struct seat *seat = &guest->seat[guest->cpus++];
+	struct gate_start start = {
+		.root = ept_space_root(guest->space),
+		.entry = program->entry,
+		.stack = program->stack_end,
+		.machine_root = program->machine_root,
+		.arguments = { guest->id, S2VM_FILE_BASE, world->file.bytes, role },
+	};
+
+	seat->owner = guest;
+	DO(gate_start(&seat->vcpu, &start, error));
+	seat_take(seat, guest->space, start.root);
+}
+
+/* Lets all CPUs of a guest that was prepared run. */
+static void let_go(struct guest *guest)
+{
+	struct fleet *fleet = guest->fleet;
+
+	pthread_mutex_lock(&fleet->lock);
+	fleet->running++;
+	guest->cpus_running = guest->cpus;
+	for (unsigned cpu = 0; cpu < guest->cpus; cpu++) {
+		guest->seat[cpu].guest = guest;
+		pthread_cond_signal(&guest->seat[cpu].wake);
+	}
+	pthread_mutex_unlock(&fleet->lock);
+}
+
+/*
+ * One reads some pages, and goes on from the page that the other's write had copied, without leaving the
+ * guest by itself. When one exits, the other one is stopped, and the guest has ended well.
+ */
+static void F22_T4_a_cpu_sees_what_the_other_one_writes(void **state)
+{
+	struct timing timing = { 0 };
+	uint64_t end = now_ns() + test_ns;
+
+	(void)state;
+	while (now_ns() < end) {
+		struct world *world = make_world(2, EPT_PRIVATE);
+		struct guest *guest = prepare(world, RUNNING_LEAD);
+		uint64_t begin = now_ns();
+
+		add_cpu(world, guest, RUNNING_FOLLOW);
+		let_go(guest);
+		if (!fleet_wait(world->fleet, now_ns() + LIMIT_NS, NULL)) {
+			struct gpa led = { S2VM_STACK_END - RUNNING_LED };
+			_Atomic uint64_t *word = private_word(guest, led);
+
+			fail_msg("they stand at page %llu", word ? (unsigned long long)*word : 0);
+		}
+		assert_int_equal(guest->cpus_running, 0);
+		if (guest->status != GUEST_OK)
+			print_error("page %llu is %llx, status %s: %s\n",
+				    (unsigned long long)reported(guest, 0),
+				    (unsigned long long)reported(guest, 1),
+				    guest_status_name(guest->status), guest->report);
+		assert_int_equal(guest->status, GUEST_OK);
+		note_time(&timing, (now_ns() - begin) / (RUNNING_PAGES / RUNNING_STEP));
+		end_world(world);
+	}
+	print_time("a page", &timing);
+}
+
+/* Both count in the same pages, each fault of one finds what the other one has done, and nothing is lost. */
+static void F22_T4_cpus_fault_at_the_same_time(void **state)
+{
+	uint64_t end = now_ns() + test_ns;
+
+	(void)state;
+	while (now_ns() < end) {
+		struct world *world = make_world(2, EPT_PRIVATE);
+		struct guest *guest = prepare(world, RUNNING_TELL);
+		struct gpa first = file_base;
+		uint64_t before, after;
+
+		add_cpu(world, guest, RUNNING_TELL);
+		let_go(guest);
+		while (!private_word(guest, first))
+			nap(100000);
+		before = atomic_load(private_word(guest, first) + 1);
+		nap(1000000);
+		after = atomic_load(private_word(guest, first) + 1);
+		assert_true(before <= after);
+		DO(fleet_reset(world->fleet, guest, error));
+		nap(1000000);
+		fleet_stop(world->fleet, GUEST_STOPPED);
+		assert_int_equal(guest->status, GUEST_STOPPED);
+		end_world(world);
+	}
+}
+
 /* ---- guest memory, for devices ---- */
 
 /* Of the guest's own memory at @page of the file. */
@@ -950,6 +1049,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(F29_T7_who_watches_is_told_before_a_write),
 		cmocka_unit_test(F29_T7_writes_through_s2vm_are_told_too),
 		cmocka_unit_test(F29_T7_a_write_that_is_not_let_through_ends_the_guest),
+		cmocka_unit_test(F22_T4_a_cpu_sees_what_the_other_one_writes),
+		cmocka_unit_test(F22_T4_cpus_fault_at_the_same_time),
 		cmocka_unit_test(F22_what_is_written_for_a_guest_is_its_own),
 		cmocka_unit_test(F22_what_is_not_the_guests_is_not_accessed_for_it),
 		cmocka_unit_test(F22_what_is_written_for_a_guest_is_in_the_file),
