@@ -64,9 +64,10 @@ static bool write_memory(void *context, struct gpa to, const void *from, size_t 
 	return true;
 }
 
-static void interrupt(void *context, uint8_t vector)
+static void interrupt(void *context, unsigned cpu, uint8_t vector)
 {
 	(void)context;
+	(void)cpu;
 	(void)vector;
 }
 
@@ -79,7 +80,7 @@ static void put(void *context, uint8_t byte)
 static void make_board(void)
 {
 	board_init(&board, &(struct board_parts){
-				   .cpu = { interrupt, NULL },
+				   .cpus = { interrupt, NULL, 1 },
 				   .memory = { .read = read_memory, .write = write_memory },
 				   .output = { put, NULL },
 				   .disks = &disk,
