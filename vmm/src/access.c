@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* Between a Linux guest's vCPU and its devices. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,6 +70,14 @@ void access_work(struct guest *guest)
 			;
 }
 
+void access_called(struct guest *guest)
+{
+	if (!guest->board)
+		return;
+	board_called(guest->board);
+	access_work(guest);
+}
+
 static bool read_memory(void *context, struct gpa from, void *to, size_t bytes)
 {
 	return guest_read(context, from, to, bytes);
@@ -86,19 +95,51 @@ static void interrupt(void *context, uint8_t vector)
 	gate_signal(&guest->seat->vcpu, vector);
 }
 
+static void call(void *context)
+{
+	struct guest *guest = context;
+
+	seat_call(guest->seat);
+}
+
+/* What the guest's agent says; what it does not say to us is for people. */
+static void hear(void *context, const char *line)
+{
+	struct guest *guest = context;
+
+	if (strcmp(line, "ready") == 0)
+		atomic_store(&guest->ready, true);
+	else if (!guest->fleet->config.quiet)
+		fprintf(stderr, "guest %u: %s\n", guest->id, line);
+}
+
+/* One for all guests of the fleet, and none if they have no networks. */
+static bool need_listener(struct fleet *fleet, struct error *error)
+{
+	if (fleet->config.net_count && !fleet->listener)
+		fleet->listener = listener_open(error);
+	return fleet->listener || !fleet->config.net_count;
+}
+
 bool access_create_board(struct guest *guest, struct error *error)
 {
 	if (fleet_guests(&guest->fleet->config) != GATE_LINUX)
 		return true;
+	if (!need_listener(guest->fleet, error))
+		return false;
 	guest->board = calloc(1, sizeof(*guest->board));
 	if (!guest->board)
 		return error_set(error, EXIT_FAILED, "out of memory");
 	board_init(guest->board, &(struct board_parts){
-					 .cpu = { interrupt, guest },
+					 .cpu = { interrupt, guest, call },
 					 .memory = { read_memory, write_memory, guest },
 					 .output = { console_put, NULL },
 					 .disks = guest->fleet->config.disks,
 					 .disk_count = guest->fleet->config.disk_count,
+					 .nets = guest->fleet->config.nets,
+					 .net_count = guest->fleet->config.net_count,
+					 .listener = guest->fleet->listener,
+					 .hearer = { hear, guest },
 				 });
 	return true;
 }

@@ -73,6 +73,7 @@ enum option_key {
 	KEY_MEMORY,
 	KEY_NO_REBOOT,
 	KEY_DISK,
+	KEY_NET,
 };
 
 static const struct argp_option option_table[] = {
@@ -86,6 +87,8 @@ static const struct argp_option option_table[] = {
 	{ "cmdline", KEY_CMDLINE, "TEXT", 0, "Its command line (empty)", 0 },
 	{ "memory", KEY_MEMORY, "SIZE", 0, "Its memory (256M)", 0 },
 	{ "disk", KEY_DISK, "FILE[,ro]", 0, "A disk of its; once for each", 0 },
+	{ "net", KEY_NET, "tap=NAME[,mac=ADDRESS]", 0,
+	  "A network card of its, connected with a TAP; once for each", 0 },
 	{ "no-reboot", KEY_NO_REBOOT, NULL, 0, "End where it resets, and do not start it anew", 0 },
 	{ "size", KEY_SIZE, "SIZE", 0, "How much of the file guests see (all of it)", 0 },
 	{ "mode", KEY_MODE, "private|shared", 0,
@@ -192,11 +195,19 @@ static void check_what_runs(const struct run_options *options, struct argp_state
 			 options->domain_count || options->guests > 1))
 		argp_error(state,
 			   "--kernel runs one Linux guest, and takes no --guests, --alone, --domain, --trace, --check and --json");
-	if (!computer && (guest->initrd || guest->cmdline || options->computer.disk_count))
+	if (!computer && (guest->initrd || guest->cmdline || options->computer.disk_count ||
+			  options->computer.net_count))
 		argp_error(state,
-			   "--initrd, --cmdline and --disk are a Linux guest's: add --kernel");
+			   "--initrd, --cmdline, --disk and --net are a Linux guest's: add --kernel");
 	if (!computer && (!options->memory_file || !options->program))
 		argp_error(state, "--memory-file and --program are needed, or --kernel");
+}
+
+/* Whether there is a slot for one more device. */
+static void check_slots(const struct linux_run *computer, struct argp_state *state)
+{
+	if (computer->disk_count + computer->net_count == BOARD_DISKS)
+		argp_error(state, "a guest has at most %d disks and networks", BOARD_DISKS);
 }
 
 static error_t parse(int key, char *text, struct argp_state *state)
@@ -215,9 +226,14 @@ static error_t parse(int key, char *text, struct argp_state *state)
 		options->computer.guest.kernel = text;
 		break;
 	case KEY_DISK:
-		if (options->computer.disk_count == BOARD_DISKS)
-			argp_error(state, "a guest has at most %d disks", BOARD_DISKS);
+		check_slots(&options->computer, state);
 		options->computer.disks[options->computer.disk_count++] = text;
+		break;
+	case KEY_NET:
+		check_slots(&options->computer, state);
+		if (!option_net(text, &options->computer.nets[options->computer.net_count++],
+				&error))
+			argp_error(state, "%s", error.text);
 		break;
 	case KEY_NO_REBOOT:
 		options->computer.reboot = false;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "fleet.h"
 #include "ept/trace.h"
+#include "listener.h"
 #include "platform.h"
 
 #include <errno.h>
@@ -533,6 +534,8 @@ static void close_if_open(int fd)
 void fleet_destroy(struct fleet *fleet)
 {
 	fleet_stop(fleet, GUEST_STOPPED);
+	/* It calls seats. */
+	listener_close(fleet->listener);
 	for (unsigned i = 0; i < fleet->seat_count; i++)
 		seat_destroy(&fleet->seats[i]);
 	if (fleet->service.run)

@@ -10,6 +10,7 @@
 #define VMM_FLEET_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -41,6 +42,8 @@ struct fleet_config {
 	const struct linux_start *linux_start; /* guests are Linux, and start so; NULL for @program */
 	struct disk *disks; /* of the Linux guest */
 	unsigned disk_count;
+	const struct board_net *nets; /* of the Linux guest */
+	unsigned net_count;
 	bool sharing;
 	const bool *alone;	  /* by number of guest: not this one, all the same; NULL for none */
 	const uint8_t *domains;	  /* by number of guest: its sharing domain; NULL for 0 for all */
@@ -90,6 +93,7 @@ struct guest {
 	struct seat *seat;
 	struct ept_space *space;
 	struct board *board; /* its devices; NULL for programs */
+	atomic_bool ready;   /* its agent has said that it may be frozen now */
 	uint64_t argument;
 	uint64_t seed;
 	enum guest_status status; /* written by its seat, to be read when it has ended */
@@ -121,6 +125,7 @@ struct seat_door {
 	pthread_t runner;     /* where in_guest: who runs it */
 	/* What its guest is translated by; NULL for none. It is set before the guest is entered. */
 	_Atomic(const struct ept_space *) space;
+	bool called;		/* its guest's devices have work */
 	bool must_pass;		/* its gate, before it enters its guest again, */
 	struct fpa root;	/* and then have this root */
 	enum guest_status stop; /* what its guest is to end with; GUEST_RUNNING for no end */
@@ -192,6 +197,7 @@ struct fleet {
 	pthread_cond_t ended; /* some guest ended */
 	struct seat *seats;
 	unsigned seat_count;
+	struct listener *listener; /* to guests' networks; NULL if none has any yet */
 	struct guest *guests;
 	unsigned guest_count;
 	unsigned running;
@@ -266,7 +272,7 @@ void seat_take(struct seat *seat, const struct ept_space *space);
 
 /* What a seat's thread is to do next. */
 struct seat_order {
-	enum { SEAT_ENTER, SEAT_PASS, SEAT_STOP } what;
+	enum { SEAT_ENTER, SEAT_PASS, SEAT_WORK, SEAT_STOP } what;
 	struct fpa root;	/* SEAT_PASS: which to have afterwards */
 	enum guest_status stop; /* SEAT_STOP: what the guest ends with */
 };
@@ -277,6 +283,12 @@ void seat_leave(struct seat *seat);
 
 /* Whether somebody has asked the seat's guest to end. */
 bool seat_stops(struct seat *seat);
+
+/*
+ * Gets the seat's thread to do the work of its guest's devices before the guest goes on, and takes
+ * the vCPU out of its guest for that. Does not wait for it. From any thread, with no engine lock needed.
+ */
+void seat_call(struct seat *seat);
 
 /* Asks a seat's guest to end. */
 void seat_stop(struct seat *seat, enum guest_status status);
@@ -353,6 +365,9 @@ bool access_serve(struct guest *guest, const struct gate_exit *exit);
 
 /* Does what its devices have left to do, unless somebody wants the guest to end. */
 void access_work(struct guest *guest);
+
+/* The same after seat_call(): devices look for what came from outside. */
+void access_called(struct guest *guest);
 
 /* Makes the devices of a Linux guest. */
 bool access_create_board(struct guest *guest, struct error *error);

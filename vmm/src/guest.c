@@ -129,17 +129,26 @@ static bool finish_accesses(struct guest *guest)
 	return true;
 }
 
+static bool pass(struct guest *guest, const struct fpa *root)
+{
+	struct error error;
+
+	if (!finish_accesses(guest))
+		return false;
+	return gate_pass(&guest->seat->vcpu, root, &error) ||
+	       guest_end(guest, GUEST_HOST_ERROR, "%s", error.text);
+}
+
 /* Does what others want of the vCPU, until nobody does and it counts as in its guest. */
 static bool enter(struct guest *guest)
 {
 	struct seat_order order = seat_enter(guest->seat);
-	struct error error;
 
-	while (order.what == SEAT_PASS) {
-		if (!finish_accesses(guest))
+	while (order.what == SEAT_PASS || order.what == SEAT_WORK) {
+		if (order.what == SEAT_WORK)
+			access_called(guest);
+		else if (!pass(guest, &order.root))
 			return false;
-		if (!gate_pass(&guest->seat->vcpu, &order.root, &error))
-			return guest_end(guest, GUEST_HOST_ERROR, "%s", error.text);
 		order = seat_enter(guest->seat);
 	}
 	return order.what == SEAT_ENTER || end_as_told(guest, order.stop);

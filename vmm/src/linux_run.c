@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "linux_run.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "console.h"
 #include "fleet.h"
@@ -46,9 +48,18 @@ static int status_of(const struct fleet *fleet, enum guest_status how)
 	return EXIT_GUEST;
 }
 
+/* What stays as it is when the guest starts anew. */
+struct parts {
+	struct disk disks[BOARD_DISKS];
+	unsigned disk_count;
+	struct tap taps[BOARD_NETS];
+	struct board_net nets[BOARD_NETS];
+	unsigned net_count;
+};
+
 /* One life of the guest, from its start to where it is off or resets. */
 static int run_life(const struct linux_run *run, const struct linux_guest *guest,
-		    struct disk *disks, enum guest_status *how)
+		    struct parts *parts, enum guest_status *how)
 {
 	/* There is nobody to share tables with. */
 	struct fleet_config config = {
@@ -57,8 +68,10 @@ static int run_life(const struct linux_run *run, const struct linux_guest *guest
 		.file = &guest->memory,
 		.mode = EPT_SHARED,
 		.linux_start = &guest->start,
-		.disks = disks,
-		.disk_count = run->disk_count,
+		.disks = parts->disks,
+		.disk_count = parts->disk_count,
+		.nets = parts->nets,
+		.net_count = parts->net_count,
 	};
 	struct fleet *fleet;
 	struct error error;
@@ -74,8 +87,8 @@ static int run_life(const struct linux_run *run, const struct linux_guest *guest
 	return status;
 }
 
-/* A reset is a new start with memory as it was, in a new fleet. The disks stay as they are. */
-static int run_lives(const struct linux_run *run, struct disk *disks)
+/* A reset is a new start with memory as it was, in a new fleet. */
+static int run_lives(const struct linux_run *run, struct parts *parts)
 {
 	struct linux_guest guest;
 	enum guest_status how;
@@ -86,7 +99,7 @@ static int run_lives(const struct linux_run *run, struct disk *disks)
 		how = GUEST_STOPPED;
 		if (!linux_guest_open(&guest, &run->guest, &error))
 			return error_print(&error);
-		status = run_life(run, &guest, disks, &how);
+		status = run_life(run, &guest, parts, &how);
 		linux_guest_close(&guest);
 	} while (how == GUEST_RESET && run->reboot && !*run->stop);
 	return status;
@@ -106,20 +119,55 @@ static bool open_disk(struct disk *disk, const char *wanted, struct error *error
 	return opened;
 }
 
+/* A new address for each card, marked as one that nobody has assigned (IEEE 802-2014, 8.4). */
+static bool make_mac(uint8_t mac[6], struct error *error)
+{
+	if (getrandom(mac, 6, 0) != 6)
+		return error_set(error, EXIT_FAILED, "no random numbers: %s", strerror(errno));
+	mac[0] = (uint8_t)((mac[0] & 0xfc) | 0x02);
+	return true;
+}
+
+static bool open_net(struct board_net *net, struct tap *tap, const struct option_net *wanted,
+		     struct error *error)
+{
+	net->tap = tap;
+	memcpy(net->mac, wanted->mac, sizeof(net->mac));
+	return (wanted->has_mac || make_mac(net->mac, error)) &&
+	       tap_open(tap, wanted->tap, error);
+}
+
+static bool open_parts(struct parts *parts, const struct linux_run *run, struct error *error)
+{
+	for (; parts->disk_count < run->disk_count; parts->disk_count++)
+		if (!open_disk(&parts->disks[parts->disk_count], run->disks[parts->disk_count],
+			       error))
+			return false;
+	for (; parts->net_count < run->net_count; parts->net_count++)
+		if (!open_net(&parts->nets[parts->net_count], &parts->taps[parts->net_count],
+			      &run->nets[parts->net_count], error))
+			return false;
+	return true;
+}
+
+static void close_parts(struct parts *parts)
+{
+	while (parts->net_count)
+		tap_close(&parts->taps[--parts->net_count]);
+	while (parts->disk_count)
+		disk_close(&parts->disks[--parts->disk_count]);
+}
+
 int linux_run(const struct linux_run *run)
 {
-	struct disk disks[BOARD_DISKS];
-	unsigned opened = 0;
+	struct parts parts = { .disk_count = 0 };
 	struct error error;
 	int status;
 
-	while (opened < run->disk_count && open_disk(&disks[opened], run->disks[opened], &error))
-		opened++;
-	if (opened < run->disk_count)
-		status = error_print(&error);
+	if (open_parts(&parts, run, &error))
+		status = run_lives(run, &parts);
 	else
-		status = run_lives(run, disks);
-	while (opened)
-		disk_close(&disks[--opened]);
+		status = error_print(&error);
+	close_parts(&parts);
 	return status;
 }

@@ -56,6 +56,7 @@ void seat_take(struct seat *seat, const struct ept_space *space)
 	pthread_mutex_lock(&door->lock);
 	atomic_store(&door->space, space);
 	door->must_pass = false;
+	door->called = false;
 	door->stop = GUEST_RUNNING;
 	pthread_mutex_unlock(&door->lock);
 }
@@ -73,6 +74,9 @@ struct seat_order seat_enter(struct seat *seat)
 		order.what = SEAT_PASS;
 		order.root = door->root;
 		door->must_pass = false;
+	} else if (door->called) {
+		order.what = SEAT_WORK;
+		door->called = false;
 	} else {
 		door->in_guest = true;
 		door->runner = pthread_self();
@@ -99,6 +103,17 @@ void seat_stop(struct seat *seat, enum guest_status status)
 
 	pthread_mutex_lock(&door->lock);
 	door->stop = status;
+	if (door->in_guest)
+		kick(seat);
+	pthread_mutex_unlock(&door->lock);
+}
+
+void seat_call(struct seat *seat)
+{
+	struct seat_door *door = &seat->door;
+
+	pthread_mutex_lock(&door->lock);
+	door->called = true;
 	if (door->in_guest)
 		kick(seat);
 	pthread_mutex_unlock(&door->lock);
