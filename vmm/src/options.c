@@ -203,17 +203,16 @@ bool option_switch(const char *text, const char *option, bool *on, struct error 
 /* "52:54:00:12:34:56"; false for an address of several cards at once, or of none. */
 static bool parse_mac(const char *text, uint8_t mac[6])
 {
-	unsigned bytes[6];
-	unsigned any = 0;
-	int end = 0;
+	uint8_t any = 0;
 
-	if (sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%n", &bytes[0], &bytes[1], &bytes[2], &bytes[3],
-		   &bytes[4], &bytes[5], &end) != 6 ||
-	    text[end] || end != 17)
+	if (strlen(text) != 17)
 		return false;
-	for (unsigned i = 0; i < 6; i++) {
-		mac[i] = (uint8_t)bytes[i];
-		any |= bytes[i];
+	for (unsigned i = 0; i < 6; i++, text += 3) {
+		if (!isxdigit((unsigned char)text[0]) || !isxdigit((unsigned char)text[1]) ||
+		    text[2] != (i < 5 ? ':' : '\0'))
+			return false;
+		mac[i] = (uint8_t)strtoul(text, NULL, 16);
+		any |= mac[i];
 	}
 	return any && !(mac[0] & 1);
 }

@@ -2,9 +2,12 @@
 /* The I/O APIC, driven as a kernel does, and the board around it. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -193,12 +196,20 @@ static void out(struct board *board, uint64_t port, uint64_t value)
 }
 
 static unsigned vectors[256];
+static atomic_uint calls;
+
+static void count_call(void *context)
+{
+	assert_ptr_equal(context, vectors);
+	calls++;
+}
 
 static void make_board(struct board *board)
 {
 	memset(vectors, 0, sizeof(vectors));
+	calls = 0;
 	board_init(board, &(struct board_parts){
-				  .cpu = { count_interrupt, vectors },
+				  .cpu = { count_interrupt, vectors, count_call },
 				  .output = { put_nowhere, NULL },
 			  });
 }
@@ -287,7 +298,7 @@ static void slots_without_a_device_say_so(void **state)
 
 	(void)state;
 	make_board(&board);
-	for (unsigned slot = 1; slot < PLATFORM_VIRTIO_SLOTS; slot++) {
+	for (unsigned slot = BOARD_FREE; slot < PLATFORM_VIRTIO_SLOTS; slot++) {
 		uint64_t base = PLATFORM_VIRTIO_BASE + slot * PLATFORM_VIRTIO_BYTES;
 
 		assert_int_equal(access_board(&board, BOARD_MEMORY, base, 4, false, 0), 0x74726976);
@@ -295,6 +306,91 @@ static void slots_without_a_device_say_so(void **state)
 		assert_int_equal(access_board(&board, BOARD_MEMORY, base + 8, 4, false, 0), 0);
 	}
 	board_destroy(&board);
+}
+
+static void what_the_agent_is_told_calls_the_seat(void **state)
+{
+	static struct board board;
+	char line[VIRTIO_CONSOLE_QUEUE];
+
+	(void)state;
+	make_board(&board);
+	assert_true(board_tell(&board, "clone number=1"));
+	assert_int_equal(calls, 1);
+	assert_int_equal(board.control.count, strlen("clone number=1\n"));
+	memset(line, 'x', sizeof(line) - 1);
+	line[sizeof(line) - 1] = '\0';
+	/* The end of the line would still have had room. */
+	assert_false(board_tell(&board, line));
+	assert_int_equal(calls, 1);
+	board_destroy(&board);
+}
+
+static uint64_t device_id(struct board *board, unsigned slot)
+{
+	return access_board(board, BOARD_MEMORY,
+			    PLATFORM_VIRTIO_BASE + slot * PLATFORM_VIRTIO_BYTES + 8, 4, false, 0);
+}
+
+static void networks_come_behind_disks(void **state)
+{
+	static struct board board;
+	struct disk disk = { .bytes = 512 };
+	struct tap taps[2] = { { .fd = -1 }, { .fd = -1 } };
+	const struct board_net nets[] = { { &taps[0], { 2 } }, { &taps[1], { 4 } } };
+
+	(void)state;
+	board_init(&board, &(struct board_parts){
+				   .cpu = { count_interrupt, vectors, count_call },
+				   .output = { put_nowhere, NULL },
+				   .disks = &disk,
+				   .disk_count = 1,
+				   .nets = nets,
+				   .net_count = 2,
+			   });
+	assert_int_equal(device_id(&board, 0), 4);
+	assert_int_equal(device_id(&board, 1), 3);
+	assert_int_equal(device_id(&board, 2), 2);
+	assert_int_equal(device_id(&board, 3), 1);
+	assert_int_equal(device_id(&board, 4), 1);
+	assert_int_equal(device_id(&board, 5), 0);
+	board_destroy(&board);
+}
+
+/* A frame takes a thread of its own to be noticed, and one more to be received: this one. */
+static void a_frame_calls_the_seat(void **state)
+{
+	static struct board board;
+	static struct tap tap;
+	const struct board_net net = { &tap, { 2 } };
+	struct error error;
+	struct listener *listener = listener_open(&error);
+	int pair[2];
+
+	(void)state;
+	assert_non_null(listener);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair), 0);
+	tap = (struct tap){ .fd = pair[0] };
+	calls = 0;
+	board_init(&board, &(struct board_parts){
+				   .cpu = { count_interrupt, vectors, count_call },
+				   .output = { put_nowhere, NULL },
+				   .nets = &net,
+				   .net_count = 1,
+				   .listener = listener,
+			   });
+	assert_true(board.ports[0].net.wire.listen(board.ports[0].net.wire.context));
+	assert_int_equal(send(pair[1], "frame", 5, 0), 5);
+	for (unsigned i = 0; i < 1000 && !calls; i++)
+		usleep(10000);
+	assert_int_equal(calls, 1);
+	board_called(&board);
+	assert_true(board.busy);
+	assert_false(board_work(&board));
+	listener_close(listener);
+	board_destroy(&board);
+	close(pair[0]);
+	close(pair[1]);
 }
 
 /* As Linux looks for mechanism 1, and for what is on the bus. */
@@ -360,6 +456,9 @@ int main(void)
 		cmocka_unit_test(interrupts_to_other_cpus_are_dropped),
 		cmocka_unit_test(power_is_asked_for_by_ports),
 		cmocka_unit_test(slots_without_a_device_say_so),
+		cmocka_unit_test(what_the_agent_is_told_calls_the_seat),
+		cmocka_unit_test(networks_come_behind_disks),
+		cmocka_unit_test(a_frame_calls_the_seat),
 		cmocka_unit_test(a_bus_with_a_bridge_only),
 		cmocka_unit_test(the_clock_tells_the_time),
 	};
