@@ -81,10 +81,21 @@ static void another_guest_is_not_called(void **state)
 static atomic_uint wanted;
 static atomic_uint done;
 
+/* Whether the vCPU would come out of its guest now. */
+static bool kicked(void)
+{
+	bool is;
+
+	pthread_mutex_lock(&seat.door.lock);
+	is = run.immediate_exit;
+	pthread_mutex_unlock(&seat.door.lock);
+	return is;
+}
+
 /* What KVM does with a vCPU that is halted: it comes out when it is kicked. */
 static void stay_in_guest(void)
 {
-	while (!*(volatile uint8_t *)&run.immediate_exit)
+	while (!kicked())
 		sched_yield();
 }
 

@@ -76,10 +76,21 @@ static void make_room(void)
 	}
 }
 
+/* Whether the vCPU would come out of its guest now. */
+static bool kicked(void)
+{
+	bool is;
+
+	pthread_mutex_lock(&seat.door.lock);
+	is = run.immediate_exit;
+	pthread_mutex_unlock(&seat.door.lock);
+	return is;
+}
+
 /* Runs it until it notifies its device, true, or is kicked. */
 static bool run_guest(void)
 {
-	while (!*(volatile uint8_t *)&run.immediate_exit) {
+	while (!kicked()) {
 		take_frames();
 		if (waiting < CHAINS && rand() % 4 == 0) {
 			make_room();
