@@ -46,7 +46,10 @@ static bool refused(const char *name, struct error *error)
 	}
 }
 
-/* One that does not exist would be made by this, if s2vm may, and be gone at its end. */
+/*
+ * One that does not exist would be made by this, if s2vm may, and be gone at its end. Whoever had it
+ * before may have taken checksums and segmentation upon himself: frames are to be whole again.
+ */
 static bool attach(struct tap *tap, const char *name, struct error *error)
 {
 	struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI };
@@ -56,7 +59,9 @@ static bool attach(struct tap *tap, const char *name, struct error *error)
 				 "there is no TAP %s: make one with ip tuntap add %s mode tap", name,
 				 name);
 	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
-	return ioctl(tap->fd, TUNSETIFF, &request) == 0 || refused(name, error);
+	return (ioctl(tap->fd, TUNSETIFF, &request) == 0 &&
+		ioctl(tap->fd, TUNSETOFFLOAD, 0) == 0) ||
+	       refused(name, error);
 }
 
 static uint16_t mtu_of(const char *name)
