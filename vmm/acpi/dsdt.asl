@@ -74,6 +74,14 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "S2VM  ", "S2VMMACH", 1)
 		VIRTIO_SLOT (VIO5, 5, 0xd0005000, 10)
 		VIRTIO_SLOT (VIO6, 6, 0xd0006000, 11)
 		VIRTIO_SLOT (VIO7, 7, 0xd0007000, 12)
+		VIRTIO_SLOT (VIO8, 8, 0xd0008000, 13)
+		VIRTIO_SLOT (VIO9, 9, 0xd0009000, 14)
+		VIRTIO_SLOT (VIOA, 10, 0xd000a000, 15)
+		VIRTIO_SLOT (VIOB, 11, 0xd000b000, 16)
+		VIRTIO_SLOT (VIOC, 12, 0xd000c000, 17)
+		VIRTIO_SLOT (VIOD, 13, 0xd000d000, 18)
+		VIRTIO_SLOT (VIOE, 14, 0xd000e000, 19)
+		VIRTIO_SLOT (VIOF, 15, 0xd000f000, 20)
 
 		/*
 		 * "Virtual Machine Generation ID" (Microsoft, 2012): ADDR has the address of the id

@@ -5,7 +5,8 @@
  * reset does nothing, its line is what its registers say, what it saves it can restore, and a base
  * or a disk that is only read stays as it is.
  *
- *	device, features, queue size	a byte for each; the device is started as a driver does
+ *	device, features and queue, queue size
+ *					a byte for each; the device is started as a driver does
  *	operation, its arguments	as often as there are bytes left
  */
 #include <linux/virtio_config.h>
@@ -15,11 +16,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "input.h"
 #include "serial.h"
 #include "virtio_blk.h"
+#include "virtio_console.h"
+#include "virtio_net.h"
 #include "virtio_rng.h"
 
 #define OPERATIONS 100
@@ -40,16 +44,22 @@
 static unsigned char memory[MEMORY];
 static unsigned char base[DISK_BYTES];
 static char base_path[32];
-static uint32_t size; /* of queue 0, as it was set first */
+static uint32_t size; /* of that queue, as it was set first */
 static uint16_t available;
 static bool line;
 static bool asleep; /* the device may not access memory */
+static unsigned queue; /* whose areas those below are */
 static unsigned accesses;
 
 static struct serial serial;
 static struct virtio_rng rng;
 static struct virtio_blk blk;
+static struct virtio_net net;
+static struct virtio_console console;
 static struct disk disk;
+static struct tap tap;
+static int network = -1; /* what is behind the TAP */
+static unsigned listens;
 static struct virtio_mmio *virtio;
 
 static void die(const char *text)
@@ -167,6 +177,7 @@ static void store(uint64_t at, const void *from, size_t bytes)
 	memcpy(memory + (at - MEMORY_AT), from, bytes);
 }
 
+/* The other queues of a device stay as they are, without memory. */
 static void start(struct input *input)
 {
 	uint32_t features = input_byte(input);
@@ -174,6 +185,7 @@ static void start(struct input *input)
 
 	size = 1u << input_below(input, 9);
 	available = 0;
+	queue = virtio->kind->queues > 1 ? features >> 2 & 1 : 0;
 	write_register(VIRTIO_MMIO_STATUS, 0);
 	write_register(VIRTIO_MMIO_STATUS, READY & ~(uint32_t)VIRTIO_CONFIG_S_FEATURES_OK);
 	write_register(VIRTIO_MMIO_DRIVER_FEATURES_SEL, 0);
@@ -181,7 +193,7 @@ static void start(struct input *input)
 	write_register(VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1);
 	write_register(VIRTIO_MMIO_DRIVER_FEATURES, 1u << (VIRTIO_F_VERSION_1 - 32));
 	write_register(VIRTIO_MMIO_STATUS, READY);
-	write_register(VIRTIO_MMIO_QUEUE_SEL, 0);
+	write_register(VIRTIO_MMIO_QUEUE_SEL, queue);
 	write_register(VIRTIO_MMIO_QUEUE_NUM, size);
 	write_register(VIRTIO_MMIO_QUEUE_DESC_LOW, (uint32_t)DESCRIPTORS);
 	write_register(VIRTIO_MMIO_QUEUE_AVAIL_LOW, (uint32_t)AVAILABLE);
@@ -189,7 +201,8 @@ static void start(struct input *input)
 	write_register(VIRTIO_MMIO_QUEUE_READY, 1);
 	write_register(VIRTIO_MMIO_STATUS, READY | VIRTIO_CONFIG_S_DRIVER_OK);
 	store(AVAILABLE + 2, &available, sizeof(available));
-	input_say("started, features %#llx, %u entries", (unsigned long long)ring, size);
+	input_say("started queue %u, features %#llx, %u entries", queue, (unsigned long long)ring,
+		  size);
 }
 
 static uint64_t some_address(struct input *input)
@@ -290,7 +303,7 @@ static void work(void)
 	bool runs = access_register(VIRTIO_MMIO_STATUS, false, 0) ==
 		    (READY | VIRTIO_CONFIG_S_DRIVER_OK);
 
-	write_register(VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+	write_register(VIRTIO_MMIO_QUEUE_NOTIFY, queue);
 	accesses = 0;
 	asleep = !runs;
 	virtio_mmio_type.work(virtio);
@@ -312,6 +325,26 @@ static void virtio_again(void)
 	virtio_mmio_save(virtio, &again);
 	if (memcmp(&state, &again, sizeof(state)) != 0)
 		die("a device's state is another one when it is restored");
+}
+
+/* Something from outside: a frame, or text. What nobody takes is not kept for ever. */
+static void arrive(struct input *input)
+{
+	unsigned char bytes[2000] = { 0 };
+	unsigned count = 1 + input_byte(input) * 7u;
+
+	memset(bytes, 'x', count);
+	if (virtio == &net.virtio) {
+		if (send(network, bytes, count, MSG_DONTWAIT) < 0)
+			input_say("nobody takes frames");
+		if (listens)
+			virtio_net_arrived(&net);
+		listens = 0;
+	} else if (virtio == &console.virtio) {
+		virtio_console_send(&console, bytes, count);
+	}
+	virtio_mmio_call(virtio);
+	input_say("%u bytes arrive", count);
 }
 
 static void poke(struct input *input)
@@ -348,6 +381,9 @@ static void operate(struct input *input)
 		break;
 	case 7:
 		offer(input);
+		break;
+	case 8:
+		arrive(input);
 		break;
 	default:
 		work();
@@ -397,6 +433,54 @@ static void run_blk(struct input *input, bool read_only)
 	disk_close(&disk);
 }
 
+static bool listen_to_network(void *context)
+{
+	(void)context;
+	if (virtio != &net.virtio || listens++)
+		die("a network is listened to twice");
+	return true;
+}
+
+/* What the guest sends is read, so that there is room. */
+static void run_net(struct input *input)
+{
+	static const uint8_t mac[6] = { 2 };
+	static const struct virtio_net_wire wire = { &tap, listen_to_network, NULL };
+	static unsigned char frame[VIRTIO_NET_FRAME];
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair) < 0)
+		die("there is no network");
+	tap = (struct tap){ .fd = pair[0], .mtu = 1500 };
+	network = pair[1];
+	listens = 0;
+	virtio_net_init(&net, &wire, mac, guest_memory, guest_line);
+	virtio = &net.virtio;
+	run_virtio(input);
+	while (recv(network, frame, sizeof(frame), MSG_DONTWAIT) > 0)
+		;
+	close(pair[0]);
+	close(pair[1]);
+}
+
+static void hear(void *context, const char *text)
+{
+	(void)context;
+	if (strlen(text) >= VIRTIO_CONSOLE_LINE)
+		die("a line is too long");
+	for (; *text; text++)
+		if (*text < ' ' || *text > '~')
+			die("a line is no text");
+}
+
+static void run_console(struct input *input)
+{
+	virtio_console_init(&console, (struct virtio_console_hearer){ hear, NULL }, guest_memory,
+			    guest_line);
+	virtio = &console.virtio;
+	run_virtio(input);
+}
+
 static void run_rng(struct input *input)
 {
 	virtio_rng_init(&rng, guest_memory, guest_line);
@@ -414,6 +498,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t bytes_left)
 		run_serial(&input);
 	else if (kind == 1)
 		run_rng(&input);
+	else if (kind == 6)
+		run_net(&input);
+	else if (kind == 7)
+		run_console(&input);
 	else
 		run_blk(&input, kind == 2);
 	return 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* Between a Linux guest's vCPU and its devices. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -89,6 +90,14 @@ void access_work(struct seat *seat)
 		;
 }
 
+void access_called(struct seat *seat)
+{
+	if (!seat->owner->board)
+		return;
+	board_called(seat->owner->board);
+	access_work(seat);
+}
+
 static bool read_memory(void *context, struct gpa from, void *to, size_t bytes)
 {
 	return guest_read(context, from, to, bytes);
@@ -106,6 +115,33 @@ static void interrupt(void *context, unsigned cpu, uint8_t vector)
 	gate_signal(&guest->seat[cpu].vcpu, vector);
 }
 
+static void call(void *context)
+{
+	struct guest *guest = context;
+
+	seat_call(guest->seat);
+}
+
+/* What the guest's agent says, with the board locked; what it does not say to us is for people. */
+static void hear(void *context, const char *line)
+{
+	struct guest *guest = context;
+
+	if (strcmp(line, "ready") == 0)
+		guest->board->ready = true;
+	else if (!guest->fleet->config.quiet)
+		fprintf(stderr, "guest %u: %s\n", guest->id, line);
+}
+
+/* One for all guests of the fleet, and none if they have no networks. */
+static bool need_listener(struct fleet *fleet, const struct fleet_computer *computer,
+			  struct error *error)
+{
+	if (computer->net_count && !fleet->listener)
+		fleet->listener = listener_open(error);
+	return fleet->listener || !computer->net_count;
+}
+
 bool access_create_board(struct guest *guest, struct error *error)
 {
 	const struct fleet_computer *computer;
@@ -113,15 +149,21 @@ bool access_create_board(struct guest *guest, struct error *error)
 	if (fleet_guests(&guest->fleet->config) != GATE_LINUX)
 		return true;
 	computer = &guest->fleet->config.computers[guest->id];
+	if (!need_listener(guest->fleet, computer, error))
+		return false;
 	guest->board = calloc(1, sizeof(*guest->board));
 	if (!guest->board)
 		return error_set(error, EXIT_FAILED, "out of memory");
 	board_init(guest->board, &(struct board_parts){
-					 .cpus = { interrupt, guest, guest->cpus },
+					 .cpus = { interrupt, guest, guest->cpus, call },
 					 .memory = { read_memory, write_memory, guest },
 					 .output = computer->output,
 					 .disks = computer->disks,
 					 .disk_count = computer->disk_count,
+					 .nets = computer->nets,
+					 .net_count = computer->net_count,
+					 .listener = guest->fleet->listener,
+					 .hearer = { hear, guest },
 				 });
 	return true;
 }

@@ -238,6 +238,32 @@ bool board_work(struct board *board)
 	return more;
 }
 
+void board_called(struct board *board)
+{
+	pthread_mutex_lock(&board->lock);
+	for (unsigned i = 0; i < PLATFORM_VIRTIO_SLOTS; i++)
+		if (board->slots[i].virtio)
+			virtio_mmio_call(board->slots[i].virtio);
+	board->busy = true;
+	pthread_mutex_unlock(&board->lock);
+}
+
+bool board_tell(struct board *board, const char *line)
+{
+	char bytes[VIRTIO_CONSOLE_QUEUE];
+	int count = snprintf(bytes, sizeof(bytes), "%s\n", line);
+	bool sent;
+
+	if (count < 0 || (size_t)count >= sizeof(bytes))
+		return false;
+	pthread_mutex_lock(&board->lock);
+	sent = virtio_console_send(&board->control, bytes, (size_t)count);
+	pthread_mutex_unlock(&board->lock);
+	if (sent)
+		board->cpus.call(board->cpus.context);
+	return sent;
+}
+
 /* ---- wires ---- */
 
 /* A CPU has its number, and the bit of that number where numbers are logical. */
@@ -305,12 +331,41 @@ static void plug_disk(struct board *board, unsigned number, struct disk *disk,
 	char id[VIRTIO_BLK_ID_BYTES];
 
 	snprintf(id, sizeof(id), "disk%u", number);
-	virtio_blk_init(blk, disk, id, memory, plug(board, number + 1, &blk->virtio));
+	virtio_blk_init(blk, disk, id, memory, plug(board, BOARD_FREE + number, &blk->virtio));
+}
+
+static bool listen_to_port(void *context)
+{
+	const struct board_port *port = context;
+
+	return listener_once(&port->source);
+}
+
+/* The thread of the seat does the rest. */
+static void port_arrived(void *context)
+{
+	struct board_port *port = context;
+
+	virtio_net_arrived(&port->net);
+	port->board->cpus.call(port->board->cpus.context);
+}
+
+static void plug_net(struct board *board, unsigned number, const struct board_parts *parts)
+{
+	const struct board_net *net = &parts->nets[number];
+	unsigned slot = BOARD_FREE + parts->disk_count + number;
+	struct board_port *port = &board->ports[number];
+	const struct virtio_net_wire wire = { net->tap, listen_to_port, port };
+
+	port->board = board;
+	port->source = (struct listener_source){ parts->listener, net->tap->fd, port_arrived, port };
+	virtio_net_init(&port->net, &wire, net->mac, parts->memory,
+			plug(board, slot, &port->net.virtio));
 }
 
 void board_init(struct board *board, const struct board_parts *parts)
 {
-	memset(board, 0, sizeof(*board));
+	memset(board, 0, offsetof(struct board, blks));
 	board->cpus = parts->cpus;
 	pthread_mutex_init(&board->lock, NULL);
 	ioapic_init(&board->ioapic, (struct ioapic_output){ send, board });
@@ -319,9 +374,13 @@ void board_init(struct board *board, const struct board_parts *parts)
 		    (struct device_line){ serial_line, board });
 	rtc_init(&board->rtc);
 	pci_host_init(&board->pci_host);
-	virtio_rng_init(&board->rng, parts->memory, plug(board, 0, &board->rng.virtio));
+	virtio_rng_init(&board->rng, parts->memory, plug(board, BOARD_RNG, &board->rng.virtio));
+	virtio_console_init(&board->control, parts->hearer, parts->memory,
+			    plug(board, BOARD_CONTROL, &board->control.virtio));
 	for (unsigned i = 0; i < parts->disk_count; i++)
 		plug_disk(board, i, &parts->disks[i], parts->memory);
+	for (unsigned i = 0; i < parts->net_count; i++)
+		plug_net(board, i, parts);
 }
 
 void board_destroy(struct board *board)

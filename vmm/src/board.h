@@ -11,10 +11,13 @@
 
 #include "console_log.h"
 #include "ioapic.h"
+#include "listener.h"
 #include "pci_host.h"
 #include "rtc.h"
 #include "serial.h"
 #include "virtio_blk.h"
+#include "virtio_console.h"
+#include "virtio_net.h"
 #include "virtio_rng.h"
 
 enum board_bus {
@@ -31,11 +34,13 @@ enum board_power {
 	BOARD_PANICKED, /* by pvpanic */
 };
 
-/* Interrupts to the guest's CPUs, from any thread. */
+/* Interrupts to the guest's CPUs, and calls of the thread of the first one's seat; from any thread. */
 struct board_cpus {
 	void (*interrupt)(void *context, unsigned cpu, uint8_t vector);
 	void *context;
 	unsigned count;
+	/* Has that thread call board_called() and board_work(), even if its vCPU is in its guest. */
+	void (*call)(void *context);
 };
 
 /* A slot for a virtio device, whose interrupt is its own. */
@@ -45,8 +50,16 @@ struct board_slot {
 	struct virtio_mmio *virtio; /* NULL: none is there */
 };
 
-/* The first slot has random numbers, the others have disks. */
-#define BOARD_DISKS (PLATFORM_VIRTIO_SLOTS - 1)
+/* Slots with random numbers and the control console; disks and then networks are in the others. */
+enum { BOARD_RNG, BOARD_CONTROL, BOARD_FREE };
+
+#define BOARD_DISKS (PLATFORM_VIRTIO_SLOTS - BOARD_FREE)
+#define BOARD_NETS  (PLATFORM_VIRTIO_SLOTS - BOARD_FREE)
+
+struct board_net {
+	struct tap *tap;
+	uint8_t mac[6];
+};
 
 #define BOARD_STATE_VERSION 1
 
@@ -72,7 +85,19 @@ struct board_parts {
 	struct device_memory memory;
 	struct serial_output output;
 	struct disk *disks;
-	unsigned disk_count; /* at most BOARD_DISKS */
+	unsigned disk_count;
+	const struct board_net *nets;
+	unsigned net_count;	   /* with the disks not more than there are free slots */
+	struct listener *listener; /* to the networks; closed before the board is destroyed */
+	/* Lines at the control console, in the thread of the seat, with the board locked. */
+	struct virtio_console_hearer hearer;
+};
+
+/* A network, and what listens to it. */
+struct board_port {
+	struct board *board;
+	struct listener_source source;
+	struct virtio_net net;
 };
 
 struct board {
@@ -84,15 +109,18 @@ struct board {
 	struct pci_host pci_host;
 	enum board_power power;
 	uint8_t exit_status; /* where BOARD_EXITED */
-	bool ready;	     /* since this was asked last */
+	bool ready;	     /* it has said so since this was asked last; under the lock */
 	struct serial_output output;
 	struct console_log log; /* of what went there */
 	struct board_slot slots[PLATFORM_VIRTIO_SLOTS];
 	struct virtio_rng rng;
-	struct virtio_blk blks[BOARD_DISKS];
+	struct virtio_console control;
 	bool busy;	/* some device may have work */
 	bool restoring; /* lines that change are no edges now */
 	bool owes;	/* edges of the lines that were raised when its state was saved */
+	/* These are large, so memory of those that are not there is not touched. They come last. */
+	struct virtio_blk blks[BOARD_DISKS];
+	struct board_port ports[BOARD_NETS];
 };
 
 void board_init(struct board *board, const struct board_parts *parts);
@@ -109,6 +137,15 @@ void board_access(struct board *board, enum board_bus bus, struct device_access 
  * thread of the guest's seat.
  */
 bool board_work(struct board *board);
+
+/* The thread was called: devices may have something from outside, so there may be work. */
+void board_called(struct board *board);
+
+/*
+ * Sends a line of text, which has no end of its own, to the agent in the guest. From any thread; false
+ * if the agent leaves so much unread that there is no room for it.
+ */
+bool board_tell(struct board *board, const char *line);
 
 /* What the guest has asked for by now. */
 enum board_power board_power(struct board *board);

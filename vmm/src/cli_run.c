@@ -79,6 +79,7 @@ enum option_key {
 	KEY_TEMPLATE,
 	KEY_TEMPLATES,
 	KEY_DISK,
+	KEY_NET,
 };
 
 static const struct argp_option option_table[] = {
@@ -97,6 +98,9 @@ static const struct argp_option option_table[] = {
 	{ "memory", KEY_MEMORY, "SIZE", 0, "Its memory (256M)", 0 },
 	{ "cpus", KEY_CPUS, "N", 0, "How many CPUs it has (1)", 0 },
 	{ "disk", KEY_DISK, "FILE[,ro]", 0, "A disk of its; once for each. Of several guests each has a copy in memory", 0 },
+	{ "net", KEY_NET, "tap=NAME[,mac=ADDRESS]", 0,
+	  "A network card of its, connected with a TAP, in whose name %d is the guest's number; once for each",
+	  0 },
 	{ "no-reboot", KEY_NO_REBOOT, NULL, 0, "End where it resets, and do not start it anew, as several guests do", 0 },
 	{ "size", KEY_SIZE, "SIZE", 0, "How much of the file guests see (all of it)", 0 },
 	{ "mode", KEY_MODE, "private|shared", 0,
@@ -225,6 +229,15 @@ static void check_linux_options(const struct run_options *options, struct argp_s
 					computer->disk_count || options->cpus))
 		argp_error(state,
 			   "--initrd, --cmdline, --disk and --cpus are for a Linux guest that boots: add --kernel");
+	if (!runs_linux(options) && computer->net_count)
+		argp_error(state, "--net is a Linux guest's: add --kernel or --template");
+}
+
+/* Whether there is a slot for one more device. */
+static void check_slots(const struct linux_run *computer, struct argp_state *state)
+{
+	if (computer->disk_count + computer->net_count == BOARD_DISKS)
+		argp_error(state, "a guest has at most %d disks and networks", BOARD_DISKS);
 }
 
 static error_t parse(int key, char *text, struct argp_state *state)
@@ -249,9 +262,14 @@ static error_t parse(int key, char *text, struct argp_state *state)
 		options->computer.templates = text;
 		break;
 	case KEY_DISK:
-		if (options->computer.disk_count == BOARD_DISKS)
-			argp_error(state, "a guest has at most %d disks", BOARD_DISKS);
+		check_slots(&options->computer, state);
 		options->computer.disks[options->computer.disk_count++] = text;
+		break;
+	case KEY_NET:
+		check_slots(&options->computer, state);
+		if (!option_net(text, &options->computer.nets[options->computer.net_count++],
+				&error))
+			argp_error(state, "%s", error.text);
 		break;
 	case KEY_NO_REBOOT:
 		options->computer.reboot = false;

@@ -3,6 +3,7 @@
 #include "board.h"
 #include "ept/trace.h"
 #include "moment.h"
+#include "listener.h"
 #include "platform.h"
 
 #include <errno.h>
@@ -560,6 +561,8 @@ static void close_if_open(int fd)
 void fleet_destroy(struct fleet *fleet)
 {
 	fleet_stop(fleet, GUEST_STOPPED);
+	/* It calls seats. */
+	listener_close(fleet->listener);
 	for (unsigned i = 0; i < fleet->seat_count; i++)
 		seat_destroy(&fleet->seats[i]);
 	if (fleet->service.run)

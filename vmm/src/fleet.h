@@ -10,6 +10,7 @@
 #define VMM_FLEET_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -46,13 +47,10 @@ struct fleet_bytes {
 struct fleet_computer {
 	struct disk *disks; /* which no other guest has */
 	unsigned disk_count;
+	const struct board_net *nets;
+	unsigned net_count;
 	struct serial_output output; /* called by one thread at a time */
 	struct fleet_bytes own[FLEET_OWN_BYTES]; /* @count 0 for none */
-	/* It says that it may be frozen now; NULL where nobody wants to know. By its seat's thread. */
-	struct fleet_ready {
-		void (*tell)(void *context);
-		void *context;
-	} ready;
 };
 
 struct fleet_config {
@@ -148,6 +146,7 @@ struct seat_door {
 	pthread_t runner;     /* where in_guest: who runs it */
 	/* What its guest is translated by; NULL for none. It is set before the guest is entered. */
 	_Atomic(const struct ept_space *) space;
+	bool called;		/* its guest's devices have work */
 	bool must_pass;		/* its gate, before it enters its guest again, */
 	struct fpa root;	/* and then have this root, which is its space's */
 	bool reset;		/* it is to wait for a start before it enters */
@@ -231,6 +230,7 @@ struct fleet {
 	pthread_cond_t ended; /* some guest ended */
 	struct seat *seats;
 	unsigned seat_count;
+	struct listener *listener; /* to guests' networks; NULL if none has any yet */
 	struct guest *guests;
 	unsigned guest_count;
 	unsigned running;
@@ -310,7 +310,7 @@ void seat_take(struct seat *seat, const struct ept_space *space, struct fpa root
 
 /* What a seat's thread is to do next. */
 struct seat_order {
-	enum { SEAT_ENTER, SEAT_PASS, SEAT_RESET, SEAT_REST, SEAT_STOP } what;
+	enum { SEAT_ENTER, SEAT_PASS, SEAT_RESET, SEAT_REST, SEAT_WORK, SEAT_STOP } what;
 	struct fpa root;	/* PASS, RESET, REST: which to have afterwards */
 	enum guest_status stop; /* SEAT_STOP: what the guest ends with */
 };
@@ -334,6 +334,11 @@ bool seat_stops(struct seat *seat);
 
 /* By the seat's thread: its guest has ended. */
 void seat_clear(struct seat *seat);
+/*
+ * Gets the seat's thread to do the work of its guest's devices before the guest goes on, and takes
+ * the vCPU out of its guest for that. Does not wait for it. From any thread, with no engine lock needed.
+ */
+void seat_call(struct seat *seat);
 
 /* Asks a seat's guest to end. */
 void seat_stop(struct seat *seat, enum guest_status status);
@@ -437,6 +442,9 @@ bool access_end_panicked(struct seat *seat);
 
 /* Does what its guest's devices have left to do, unless somebody wants the guest to end. */
 void access_work(struct seat *seat);
+
+/* The same after seat_call(): devices look for what came from outside. */
+void access_called(struct seat *seat);
 
 /* Makes the devices of a Linux guest. */
 bool access_create_board(struct guest *guest, struct error *error);

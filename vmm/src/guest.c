@@ -208,6 +208,9 @@ static bool obey(struct seat *seat, const struct seat_order *order)
 		return reset(seat, order->root);
 	case SEAT_REST:
 		return rest(seat, &order->root);
+	case SEAT_WORK:
+		access_called(seat);
+		return true;
 	default:
 		return end_as_told(seat, order->stop);
 	}

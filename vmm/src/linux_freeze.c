@@ -56,14 +56,6 @@ static void put(void *context, uint8_t byte)
 	hear(&maker->wish, (char)byte);
 }
 
-static void grant(void *context)
-{
-	struct maker *maker = context;
-
-	if (!maker->wish.words)
-		atomic_store(&maker->wish.granted, true);
-}
-
 static size_t take_input(void *context, const uint8_t *bytes, size_t count)
 {
 	const struct guest *guest = context;
@@ -114,6 +106,13 @@ static bool freeze(struct maker *maker, struct guest *guest, struct error *error
 
 /* ---- running the guest ---- */
 
+/* One that waits for words does not look at the port. */
+static bool is_ready(struct maker *maker, struct guest *guest)
+{
+	return maker->wish.words ? atomic_load(&maker->wish.granted) :
+				   board_take_ready(guest->board);
+}
+
 static bool over(const struct linux_template_request *request)
 {
 	return *request->stop || now_ns() >= request->deadline_ns;
@@ -124,12 +123,13 @@ static bool wait_until_ready(struct maker *maker, struct guest *guest, struct er
 {
 	const struct linux_template_request *request = maker->request;
 
-	while (!atomic_load(&maker->wish.granted) && !over(request))
+	while (!over(request)) {
+		if (is_ready(maker, guest))
+			return true;
 		if (fleet_wait(guest->fleet, now_ns() + LOOK_NS, request->stop))
 			return error_set(error, EXIT_GUEST, "the guest ended before it was ready%s%s",
 					 *guest->report ? ": " : "", guest->report);
-	if (atomic_load(&maker->wish.granted))
-		return true;
+	}
 	return error_set(error, EXIT_GUEST, "the guest was not ready %s",
 			 *request->stop ? "when it was stopped" : "within its time limit");
 }
@@ -154,7 +154,6 @@ static bool run(struct maker *maker, struct error *error)
 		.disks = maker->disks,
 		.disk_count = maker->disk_count,
 		.output = { put, maker },
-		.ready = { grant, maker },
 	};
 	const struct fleet_config config = {
 		.engine = maker->request->engine,

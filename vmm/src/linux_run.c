@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: MIT
 #include "linux_run.h"
 
+#include <errno.h>
+#include <errno.h>
+#include <net/if.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <sys/random.h>
 
 #include "console.h"
 #include "findings.h"
@@ -14,6 +20,9 @@
 struct resident {
 	struct disk disks[BOARD_DISKS];
 	unsigned disk_count; /* that are open */
+	struct tap taps[BOARD_NETS];
+	struct board_net nets[BOARD_NETS];
+	unsigned net_count; /* that are open */
 	struct linux_identity identity;
 	struct console_lines lines;
 };
@@ -202,6 +211,53 @@ static bool open_disk_of(const struct household *all, struct disk *disk, unsigne
 	return open_disk(all->run, disk, all->run->disks[number], error);
 }
 
+/* A new address for each card, marked as one that nobody has assigned (IEEE 802-2014, 8.4). */
+static bool make_mac(uint8_t mac[6], struct error *error)
+{
+	if (getrandom(mac, 6, 0) != 6)
+		return error_set(error, EXIT_FAILED, "no random numbers: %s", strerror(errno));
+	mac[0] = (uint8_t)((mac[0] & 0xfc) | 0x02);
+	return true;
+}
+
+/* @wanted with the guest's number in place of %d. */
+static bool tap_name(const struct linux_run *run, const struct option_net *wanted, unsigned id,
+		     char *name, struct error *error)
+{
+	const char *place = strstr(wanted->tap, "%d");
+	int length;
+
+	if (several(run) && (!place || wanted->has_mac))
+		return error_set(error, EXIT_INPUT,
+				 "guests of one fleet have a TAP and an address each: --net tap=NAME%%d without mac=, where %%d is a guest's number");
+	if (place)
+		length = snprintf(name, IFNAMSIZ, "%.*s%u%s", (int)(place - wanted->tap),
+				  wanted->tap, id, place + 2);
+	else
+		length = snprintf(name, IFNAMSIZ, "%s", wanted->tap);
+	return length < IFNAMSIZ ||
+	       error_set(error, EXIT_INPUT, "the name of TAP %s is too long for guest %u",
+			 wanted->tap, id);
+}
+
+static bool open_nets(const struct linux_run *run, struct resident *resident, unsigned id,
+		      struct error *error)
+{
+	for (; resident->net_count < run->net_count; resident->net_count++) {
+		const struct option_net *wanted = &run->nets[resident->net_count];
+		struct board_net *net = &resident->nets[resident->net_count];
+		char name[IFNAMSIZ];
+
+		net->tap = &resident->taps[resident->net_count];
+		memcpy(net->mac, wanted->mac, sizeof(net->mac));
+		if (!tap_name(run, wanted, id, name, error) ||
+		    (!wanted->has_mac && !make_mac(net->mac, error)) ||
+		    !tap_open(net->tap, name, error))
+			return false;
+	}
+	return true;
+}
+
 static bool open_resident(const struct household *all, struct resident *resident, unsigned id,
 			  struct error *error)
 {
@@ -212,11 +268,14 @@ static bool open_resident(const struct household *all, struct resident *resident
 		if (!open_disk_of(all, &resident->disks[resident->disk_count],
 				  resident->disk_count, error))
 			return false;
-	return linux_identity_make(&resident->identity, error);
+	return open_nets(all->run, resident, id, error) &&
+	       linux_identity_make(&resident->identity, error);
 }
 
 static void close_resident(struct resident *resident)
 {
+	while (resident->net_count)
+		tap_close(&resident->taps[--resident->net_count]);
 	while (resident->disk_count)
 		disk_close(&resident->disks[--resident->disk_count]);
 }
@@ -230,6 +289,8 @@ static void describe(const struct household *all, unsigned id)
 	*computer = (struct fleet_computer){
 		.disks = resident->disks,
 		.disk_count = resident->disk_count,
+		.nets = resident->nets,
+		.net_count = resident->net_count,
 		.output = output_of(all->run, resident),
 	};
 	if (!copies(all->run))

@@ -10,6 +10,7 @@
 #include "gate.h"
 #include "linux_guest.h"
 #include "report.h"
+#include "options.h"
 
 struct linux_run {
 	struct linux_request guest; /* what they boot from, unless they are */
@@ -23,6 +24,8 @@ struct linux_run {
 	bool json;    /* print one JSON object, and nothing that guests say */
 	bool check;   /* look for violations of invariants at the end */
 	struct report_options report;
+	struct option_net nets[BOARD_NETS];
+	unsigned net_count; /* with the disks not more than there are free slots */
 	enum engine engine;
 	uint64_t deadline_ns; /* when they are ended, by the monotonic clock */
 	volatile bool *stop;  /* the user wants an end */

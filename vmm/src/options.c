@@ -199,3 +199,55 @@ bool option_switch(const char *text, const char *option, bool *on, struct error 
 		return error_set(error, EXIT_INPUT, "%s is on or off, not \"%s\"", option, text);
 	return true;
 }
+
+/* "52:54:00:12:34:56"; false for an address of several cards at once, or of none. */
+static bool parse_mac(const char *text, uint8_t mac[6])
+{
+	uint8_t any = 0;
+
+	if (strlen(text) != 17)
+		return false;
+	for (unsigned i = 0; i < 6; i++, text += 3) {
+		if (!isxdigit((unsigned char)text[0]) || !isxdigit((unsigned char)text[1]) ||
+		    text[2] != (i < 5 ? ':' : '\0'))
+			return false;
+		mac[i] = (uint8_t)strtoul(text, NULL, 16);
+		any |= mac[i];
+	}
+	return any && !(mac[0] & 1);
+}
+
+/* Where the value of @key ends, copied to @value; NULL if @text does not begin so, or it is too long. */
+static const char *take_value(const char *text, const char *key, char *value, size_t room)
+{
+	size_t bytes = strlen(key);
+	size_t length;
+
+	if (strncmp(text, key, bytes) != 0)
+		return NULL;
+	length = strcspn(text + bytes, ",");
+	if (!length || length >= room)
+		return NULL;
+	memcpy(value, text + bytes, length);
+	value[length] = '\0';
+	return text + bytes + length;
+}
+
+bool option_net(const char *text, struct option_net *net, struct error *error)
+{
+	const char *rest = take_value(text, "tap=", net->tap, sizeof(net->tap));
+	char mac[18] = "";
+
+	if (rest && *rest)
+		rest = take_value(rest, ",mac=", mac, sizeof(mac));
+	if (!rest || *rest)
+		return error_set(error, EXIT_INPUT,
+				 "--net wants tap=NAME or tap=NAME,mac=ADDRESS, not \"%s\"", text);
+	net->has_mac = *mac;
+	if (*mac && !parse_mac(mac, net->mac))
+		return error_set(error, EXIT_INPUT,
+				 "--net: \"%s\" is no address of one network card, such as "
+				 "52:54:00:12:34:56",
+				 mac);
+	return true;
+}

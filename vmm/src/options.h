@@ -36,6 +36,16 @@ bool option_range(const char *text, const char *option, uint64_t *from, uint64_t
 bool option_numbers(const char *text, const char *option, uint64_t count, bool *chosen,
 		    struct error *error);
 
+/* A network of a guest's. */
+struct option_net {
+	char tap[16]; /* as long as Linux's names of interfaces can be */
+	bool has_mac;
+	uint8_t mac[6];
+};
+
+/* "tap=NAME", and after a comma "mac=ADDRESS" if wanted: six bytes, of one card only. */
+bool option_net(const char *text, struct option_net *net, struct error *error);
+
 /* Names of tables by level, from level 1 on. */
 extern const char *const option_level_names[];
 

@@ -74,13 +74,13 @@
  * PLATFORM_VIRTIO_GSI + n. A slot without a device reads as magic number, version 2 and device id 0
  * (virtio 1.2, 4.2.2), which drivers pass over in silence.
  */
-#define PLATFORM_VIRTIO_SLOTS 8
+#define PLATFORM_VIRTIO_SLOTS 16
 #define PLATFORM_VIRTIO_BASE  0xd0000000
 #define PLATFORM_VIRTIO_BYTES 0x1000
 #define PLATFORM_VIRTIO_GSI   5
 
 /* The generic event device: the generation id has changed. */
-#define PLATFORM_EVENT_GSI 13
+#define PLATFORM_EVENT_GSI 21
 
 /*
  * Reset: a byte with this value written to this port (ACPI 6.5, 4.8.3.6). Sleep: the registers of

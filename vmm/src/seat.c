@@ -61,6 +61,7 @@ void seat_take(struct seat *seat, const struct ept_space *space, struct fpa root
 	door->root = root;
 	door->reset = seat->vcpu.cpu;
 	door->start = false;
+	door->called = false;
 	door->stop = GUEST_RUNNING;
 	door->occupied = true;
 	pthread_mutex_unlock(&door->lock);
@@ -93,6 +94,9 @@ struct seat_order seat_enter(struct seat *seat)
 	} else if (door->must_pass) {
 		order.what = SEAT_PASS;
 		door->must_pass = false;
+	} else if (door->called) {
+		order.what = SEAT_WORK;
+		door->called = false;
 	} else {
 		door->in_guest = true;
 		door->runner = pthread_self();
@@ -122,6 +126,17 @@ void seat_stop(struct seat *seat, enum guest_status status)
 	if (door->in_guest)
 		kick(seat);
 	pthread_cond_signal(&door->told);
+	pthread_mutex_unlock(&door->lock);
+}
+
+void seat_call(struct seat *seat)
+{
+	struct seat_door *door = &seat->door;
+
+	pthread_mutex_lock(&door->lock);
+	door->called = true;
+	if (door->in_guest)
+		kick(seat);
 	pthread_mutex_unlock(&door->lock);
 }
 

@@ -92,8 +92,9 @@ static void reset(struct virtio_mmio *virtio)
 		.generation = generation,
 	};
 	for (unsigned i = 0; i < VIRTIO_MMIO_QUEUES; i++)
-		virtio->queues[i] = (struct virtqueue){ .memory = &virtio->memory };
+		virtio->queues[i] = (struct virtqueue){ .number = i, .memory = &virtio->memory };
 	virtio->why = NULL;
+	virtio->idle = 0;
 	set_line(virtio);
 }
 
@@ -208,12 +209,29 @@ static void notify(struct virtio_mmio *virtio, uint32_t number)
 		virtio->state.waiting |= 1u << number;
 }
 
+/*
+ * Whether there is a chain that the device has nothing for. What it has is asked for last, so that
+ * whatever it fetches then has a place.
+ */
+static bool waits_for_device(struct virtio_mmio *virtio, struct virtqueue *queue)
+{
+	const struct virtio_kind *kind = virtio->kind;
+
+	return kind->has && virtqueue_look(queue) == VIRTQUEUE_CHAIN &&
+	       !kind->has(virtio->device, queue->number);
+}
+
 /* Serves one chain. VIRTQUEUE_BROKEN: the device needs a reset. */
 static enum virtqueue_result serve_one(struct virtio_mmio *virtio, struct virtqueue *queue)
 {
-	enum virtqueue_result result = virtqueue_pop(queue, &virtio->chain);
+	enum virtqueue_result result;
 	uint32_t written = 0;
 
+	if (waits_for_device(virtio, queue)) {
+		virtio->idle |= 1u << queue->number;
+		return VIRTQUEUE_NONE;
+	}
+	result = virtqueue_pop(queue, &virtio->chain);
 	if (result == VIRTQUEUE_NONE)
 		return virtqueue_await(queue);
 	if (result == VIRTQUEUE_BROKEN)
@@ -236,7 +254,7 @@ static void serve_queue(struct virtio_mmio *virtio, unsigned number)
 
 	for (unsigned i = 0; result == VIRTQUEUE_CHAIN && i < queue->state.size; i++)
 		result = serve_one(virtio, queue);
-	if (result == VIRTQUEUE_NONE)
+	if (result == VIRTQUEUE_NONE && !(virtio->idle & 1u << number))
 		virtio->state.waiting &= ~(1u << number);
 	tell = result == VIRTQUEUE_BROKEN ? result : virtqueue_tell(queue);
 	if (tell == VIRTQUEUE_CHAIN)
@@ -245,14 +263,23 @@ static void serve_queue(struct virtio_mmio *virtio, unsigned number)
 		needs_reset(virtio, queue->why);
 }
 
+/*
+ * A queue whose chains wait for the device stays one that is to be served, also in a state that is
+ * saved: who goes on from that asks the device anew.
+ */
+static uint32_t due(const struct virtio_mmio *virtio)
+{
+	return runs(virtio) ? virtio->state.waiting & ~virtio->idle : 0;
+}
+
 static bool virtio_mmio_work(void *device)
 {
 	struct virtio_mmio *virtio = device;
 
 	for (unsigned i = 0; i < virtio->kind->queues; i++)
-		if (runs(virtio) && virtio->state.waiting & 1u << i)
+		if (due(virtio) & 1u << i)
 			serve_queue(virtio, i);
-	return runs(virtio) && virtio->state.waiting;
+	return due(virtio);
 }
 
 /* --- registers (4.2.2) --- */
@@ -387,6 +414,11 @@ void virtio_mmio_init(struct virtio_mmio *virtio, const struct virtio_kind *kind
 		.line = line,
 	};
 	reset(virtio);
+}
+
+void virtio_mmio_call(struct virtio_mmio *virtio)
+{
+	virtio->idle = 0;
 }
 
 void virtio_mmio_configured(struct virtio_mmio *virtio)

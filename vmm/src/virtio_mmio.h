@@ -2,7 +2,7 @@
 /*
  * A virtio device behind registers in memory (virtio 1.2, 2.1 status, 2.2 features, 4.2 MMIO),
  * version 2 of these registers. It does for all kinds of devices what they have in common:
- * negotiation, queues, interrupts. A kind of device (virtio_blk.h, virtio_rng.h) is what it does
+ * negotiation, queues, interrupts. A kind of device (virtio_blk.h, virtio_net.h) is what it does
  * with a chain.
  *
  * The driver's states, each of which needs the one before:
@@ -32,6 +32,13 @@ struct virtio_kind {
 	const char *name;
 	uint32_t id;	 /* its number (virtio 1.2, 5) */
 	unsigned queues; /* at most VIRTIO_MMIO_QUEUES */
+
+	/*
+	 * Whether the device has something for a chain of the queue of this number, without which
+	 * none is taken from it. Asked only while a chain waits; after it was false, not before
+	 * virtio_mmio_call(). NULL: no queue's chains wait for the device.
+	 */
+	bool (*has)(void *device, unsigned queue);
 
 	/*
 	 * Does what a chain asks for. NULL, with how much was written of what it may write, or why
@@ -71,6 +78,7 @@ struct virtio_mmio {
 	struct device_line line;
 	bool raised;
 	const char *why; /* it needs a reset; NULL if it does not */
+	uint32_t idle;	 /* queues whose chains wait for the device, bit n for queue n */
 	struct virtqueue queues[VIRTIO_MMIO_QUEUES];
 	struct virtqueue_chain chain; /* that is served */
 };
@@ -85,6 +93,9 @@ extern const struct device_type virtio_mmio_type;
 void virtio_mmio_init(struct virtio_mmio *virtio, const struct virtio_kind *kind, void *device,
 		      uint64_t features, const void *configuration, size_t configuration_bytes,
 		      struct device_memory memory, struct device_line line);
+
+/* The device may have something for chains that wait: work is to be done again. */
+void virtio_mmio_call(struct virtio_mmio *virtio);
 
 /* The configuration has changed: to be called by who changed it. */
 void virtio_mmio_configured(struct virtio_mmio *virtio);

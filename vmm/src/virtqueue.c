@@ -189,6 +189,13 @@ static enum virtqueue_result walk(struct virtqueue *queue, struct virtqueue_chai
 	}
 }
 
+enum virtqueue_result virtqueue_look(struct virtqueue *queue)
+{
+	uint16_t count;
+
+	return waiting(queue, &count);
+}
+
 enum virtqueue_result virtqueue_pop(struct virtqueue *queue, struct virtqueue_chain *chain)
 {
 	struct virtqueue_state *state = &queue->state;

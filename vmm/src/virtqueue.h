@@ -29,6 +29,7 @@ struct virtqueue_state {
 
 struct virtqueue {
 	struct virtqueue_state state;
+	unsigned number; /* of its device's */
 	const struct device_memory *memory;
 	bool indirect;	  /* VIRTIO_F_INDIRECT_DESC was negotiated */
 	bool event_index; /* VIRTIO_F_EVENT_IDX was negotiated */
@@ -65,6 +66,9 @@ enum virtqueue_result {
 
 /* Whether size and addresses are those of a queue; if so, and not @ready yet, it begins. */
 bool virtqueue_start(struct virtqueue *queue);
+
+/* Whether there is a chain to be taken. */
+enum virtqueue_result virtqueue_look(struct virtqueue *queue);
 
 /* Takes the next chain. */
 enum virtqueue_result virtqueue_pop(struct virtqueue *queue, struct virtqueue_chain *chain);

@@ -68,6 +68,22 @@ void *driver_at(struct driver *driver, uint64_t gpa)
 	return driver->memory + (gpa - GUEST_START);
 }
 
+void driver_select(struct driver *driver, unsigned number)
+{
+	driver->number = number;
+}
+
+static struct driver_queue *queue_of(struct driver *driver)
+{
+	return &driver->queues[driver->number];
+}
+
+/* Where the selected queue has what queue 0 has at @at. */
+static uint64_t of_queue(const struct driver *driver, uint64_t at)
+{
+	return at + driver->number * DRIVER_QUEUE_BYTES;
+}
+
 /* --- registers --- */
 
 static uint64_t access_device(struct driver *driver, struct device_access access)
@@ -131,23 +147,35 @@ static void write_pair(struct driver *driver, uint64_t offset, uint64_t value)
 
 void driver_set_queue(struct driver *driver, uint32_t size)
 {
-	driver->size = size;
-	driver->available = driver->used = driver->next = 0;
-	memset(driver->memory, 0, BUFFERS_AT - GUEST_START);
-	driver_write(driver, VIRTIO_MMIO_QUEUE_SEL, 0);
+	*queue_of(driver) = (struct driver_queue){ .size = size };
+	memset(driver_at(driver, of_queue(driver, GUEST_START)), 0, BUFFERS_AT - GUEST_START);
+	driver_write(driver, VIRTIO_MMIO_QUEUE_SEL, driver->number);
 	driver_write(driver, VIRTIO_MMIO_QUEUE_NUM, size);
-	write_pair(driver, VIRTIO_MMIO_QUEUE_DESC_LOW, DESCRIPTORS_AT);
-	write_pair(driver, VIRTIO_MMIO_QUEUE_AVAIL_LOW, AVAILABLE_AT);
-	write_pair(driver, VIRTIO_MMIO_QUEUE_USED_LOW, USED_AT);
+	write_pair(driver, VIRTIO_MMIO_QUEUE_DESC_LOW, of_queue(driver, DESCRIPTORS_AT));
+	write_pair(driver, VIRTIO_MMIO_QUEUE_AVAIL_LOW, of_queue(driver, AVAILABLE_AT));
+	write_pair(driver, VIRTIO_MMIO_QUEUE_USED_LOW, of_queue(driver, USED_AT));
 	driver_write(driver, VIRTIO_MMIO_QUEUE_READY, 1);
+}
+
+static void start_queues(struct driver *driver, uint64_t features, uint32_t size, unsigned count)
+{
+	driver_negotiate(driver, features | FEATURE(VIRTIO_F_VERSION_1));
+	while (count) {
+		driver_select(driver, --count);
+		driver_set_queue(driver, size);
+	}
+	add_status(driver, VIRTIO_CONFIG_S_DRIVER_OK);
+	assert_int_equal(driver_read(driver, VIRTIO_MMIO_STATUS), DRIVER_STARTED);
 }
 
 void driver_start(struct driver *driver, uint64_t features, uint32_t size)
 {
-	driver_negotiate(driver, features | FEATURE(VIRTIO_F_VERSION_1));
-	driver_set_queue(driver, size);
-	add_status(driver, VIRTIO_CONFIG_S_DRIVER_OK);
-	assert_int_equal(driver_read(driver, VIRTIO_MMIO_STATUS), DRIVER_STARTED);
+	start_queues(driver, features, size, 1);
+}
+
+void driver_start_all(struct driver *driver, uint64_t features, uint32_t size)
+{
+	start_queues(driver, features, size, DRIVER_QUEUES);
 }
 
 /* --- the queue --- */
@@ -162,27 +190,29 @@ static void describe(struct driver *driver, uint64_t table, uint16_t number,
 void driver_describe(struct driver *driver, uint16_t number, uint64_t at, uint32_t bytes,
 		     unsigned flags, uint16_t next)
 {
-	describe(driver, DESCRIPTORS_AT, number,
+	describe(driver, of_queue(driver, DESCRIPTORS_AT), number,
 		 (struct vring_desc){ at, bytes, (uint16_t)flags, next });
 }
 
 void driver_describe_indirect(struct driver *driver, uint16_t number, uint64_t at, uint32_t bytes,
 			      unsigned flags, uint16_t next)
 {
-	describe(driver, TABLE_AT, number, (struct vring_desc){ at, bytes, (uint16_t)flags, next });
+	describe(driver, of_queue(driver, TABLE_AT), number,
+		 (struct vring_desc){ at, bytes, (uint16_t)flags, next });
 }
 
 uint16_t driver_chain(struct driver *driver, const struct driver_buffer *buffers, unsigned count)
 {
-	uint16_t head = (uint16_t)(driver->next % driver->size);
+	struct driver_queue *queue = queue_of(driver);
+	uint16_t head = (uint16_t)(queue->next % queue->size);
 
 	for (unsigned i = 0; i < count; i++) {
-		uint16_t number = (uint16_t)(driver->next++ % driver->size);
+		uint16_t number = (uint16_t)(queue->next++ % queue->size);
 
 		driver_describe(driver, number, buffers[i].at, buffers[i].bytes,
 				(buffers[i].write ? VRING_DESC_F_WRITE : 0u) |
 					(i + 1 < count ? VRING_DESC_F_NEXT : 0u),
-				(uint16_t)(driver->next % driver->size));
+				(uint16_t)(queue->next % queue->size));
 	}
 	driver_offer(driver, head);
 	return head;
@@ -190,37 +220,44 @@ uint16_t driver_chain(struct driver *driver, const struct driver_buffer *buffers
 
 void driver_offer(struct driver *driver, uint16_t head)
 {
-	uint16_t *available = driver_at(driver, AVAILABLE_AT);
+	uint16_t *available = driver_at(driver, of_queue(driver, AVAILABLE_AT));
+	struct driver_queue *queue = queue_of(driver);
 
-	available[2 + driver->available++ % driver->size] = head;
-	available[1] = driver->available;
+	available[2 + queue->available++ % queue->size] = head;
+	available[1] = queue->available;
 }
 
-void driver_notify(struct driver *driver)
+void driver_work(struct driver *driver)
 {
 	unsigned rounds = 0;
 
-	driver_write(driver, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
 	while (virtio_mmio_type.work(driver->virtio))
 		assert_true(++rounds < 1000);
 }
 
+void driver_notify(struct driver *driver)
+{
+	driver_write(driver, VIRTIO_MMIO_QUEUE_NOTIFY, driver->number);
+	driver_work(driver);
+}
+
 static uint16_t used_index(struct driver *driver)
 {
-	return ((uint16_t *)driver_at(driver, USED_AT))[1];
+	return ((uint16_t *)driver_at(driver, of_queue(driver, USED_AT)))[1];
 }
 
 bool driver_idle(struct driver *driver)
 {
-	return used_index(driver) == driver->used;
+	return used_index(driver) == queue_of(driver)->used;
 }
 
 uint32_t driver_done(struct driver *driver, uint16_t head)
 {
-	const struct vring_used_elem *entries = driver_at(driver, USED_AT + 4);
+	const struct vring_used_elem *entries = driver_at(driver, of_queue(driver, USED_AT) + 4);
+	struct driver_queue *queue = queue_of(driver);
 
 	assert_false(driver_idle(driver));
-	entries += driver->used++ % driver->size;
+	entries += queue->used++ % queue->size;
 	assert_int_equal(entries->id, head);
 	return entries->len;
 }

@@ -16,7 +16,12 @@
 #define GUEST_START UINT64_C(0x100000)
 #define GUEST_END   (GUEST_START + GUEST_BYTES)
 
-/* Where the parts of queue 0 lie, and what remains for buffers. */
+/*
+ * Where the parts of queue 0 lie, and what remains for buffers. Those of queue n lie n times
+ * DRIVER_QUEUE_BYTES behind them, in what would be buffers otherwise.
+ */
+#define DRIVER_QUEUES	   2
+#define DRIVER_QUEUE_BYTES (GUEST_BYTES / DRIVER_QUEUES)
 #define DESCRIPTORS_AT GUEST_START
 #define AVAILABLE_AT   (GUEST_START + 0x4000)
 #define USED_AT	       (GUEST_START + 0x8000)
@@ -31,12 +36,17 @@
 
 #define FEATURE(bit) (UINT64_C(1) << (bit))
 
-struct driver {
-	struct virtio_mmio *virtio;
-	uint32_t size;	    /* of the queue */
+struct driver_queue {
+	uint32_t size;
 	uint16_t available; /* the next index */
 	uint16_t used;	    /* up to where used chains have been seen */
 	uint16_t next;	    /* free descriptor */
+};
+
+struct driver {
+	struct virtio_mmio *virtio;
+	unsigned number; /* of the queue that all calls are about; 0 at first */
+	struct driver_queue queues[DRIVER_QUEUES];
 	bool line;
 	unsigned raises;
 	unsigned writes; /* of the device to guest memory */
@@ -65,6 +75,15 @@ uint64_t driver_offered(struct driver *driver);
 void driver_negotiate(struct driver *driver, uint64_t features);
 void driver_set_queue(struct driver *driver, uint32_t size);
 void driver_start(struct driver *driver, uint64_t features, uint32_t size);
+
+/* The same with all DRIVER_QUEUES queues. */
+void driver_start_all(struct driver *driver, uint64_t features, uint32_t size);
+
+/* All calls that follow are about queue @number. */
+void driver_select(struct driver *driver, unsigned number);
+
+/* Lets the device work until it has nothing to do. */
+void driver_work(struct driver *driver);
 
 /* Writes a descriptor of the queue's own table, or of the one at TABLE_AT. */
 void driver_describe(struct driver *driver, uint16_t number, uint64_t at, uint32_t bytes,

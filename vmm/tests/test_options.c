@@ -158,6 +158,59 @@ static void lists_name_some(void **state)
 	assert_false(option_list("fill,", "--event", names, &places, &error));
 }
 
+static void networks_are_a_tap_and_an_address(void **state)
+{
+	static const uint8_t mac[6] = { 0x52, 0x54, 0, 0x12, 0xab, 0xff };
+	struct option_net net;
+	struct error error;
+
+	(void)state;
+	assert_true(option_net("tap=tap0", &net, &error));
+	assert_string_equal(net.tap, "tap0");
+	assert_false(net.has_mac);
+	assert_true(option_net("tap=a-name-of-15-by,mac=52:54:00:12:AB:ff", &net, &error));
+	assert_string_equal(net.tap, "a-name-of-15-by");
+	assert_true(net.has_mac);
+	assert_memory_equal(net.mac, mac, sizeof(mac));
+}
+
+static void wrong_networks_are_named(void **state)
+{
+	static const char *const cases[] = {
+		"",
+		"tap0",
+		"tap=",
+		"tap=,mac=52:54:00:12:34:56",
+		"tap=a-name-of-16-byt",
+		"tap=tap0,",
+		"tap=tap0,mac=",
+		"tap=tap0,mtu=1500",
+		"mac=52:54:00:12:34:56",
+		"tap=tap0,mac=52:54:00:12:34:56,",
+		"tap=tap0,mac=52:54:00:12:34",
+		"tap=tap0,mac=52:54:00:12:34:5",
+		"tap=tap0,mac=52:54:00:12:34:5g",
+		"tap=tap0,mac=52:54:00:12:34:567",
+		"tap=tap0,mac=52-54-00-12-34-56",
+		"tap=tap0,mac=+1:54:00:12:34:56",
+		"tap=tap0,mac= 1:54:00:12:34:56",
+		"tap=tap0,mac=53:54:00:12:34:56",
+		"tap=tap0,mac=ff:ff:ff:ff:ff:ff",
+		"tap=tap0,mac=00:00:00:00:00:00",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct option_net net;
+		struct error error;
+
+		if (option_net(cases[i], &net, &error))
+			fail_msg("%s is taken", cases[i]);
+		assert_int_equal(error.exit, EXIT_INPUT);
+		assert_non_null(strstr(error.text, "--net"));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -168,6 +221,8 @@ int main(void)
 		cmocka_unit_test(levels_have_names_and_numbers),
 		cmocka_unit_test(ranges_are_half_open),
 		cmocka_unit_test(lists_name_some),
+		cmocka_unit_test(networks_are_a_tap_and_an_address),
+		cmocka_unit_test(wrong_networks_are_named),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
