@@ -108,7 +108,7 @@ bool disk_file_zero(int fd, uint64_t offset, uint64_t bytes, enum disk_space spa
 
 /* --- the files of a disk --- */
 
-/* What cannot be found by its path again, such as a file that has been removed, keeps the one given. */
+/* What has no path any more, such as a file that has been removed, keeps the one given. */
 static bool name_files(struct disk_files *files, const char *path, struct error *error)
 {
 	files->name = strdup(path);

@@ -64,7 +64,7 @@ struct disk_chunk;
 
 struct disk {
 	struct disk_files *files; /* a raw file, or a base and overlays of it */
-	struct disk_map *map;	  /* an overlay in memory, over all of the files; NULL: there is none */
+	struct disk_map *map;	  /* an overlay in memory over them; NULL: there is none */
 	struct disk_chunk *chunk; /* where it puts the next clusters */
 	uint64_t bytes;
 	enum disk_access access;
@@ -133,8 +133,8 @@ struct disk_layers *disk_layers_keep(struct disk_layers *layers);
 void disk_layers_release(struct disk_layers *layers);
 
 /*
- * Another disk that goes on from there in memory, and is closed as any; one that is only read if the
- * frozen one was. Takes no memory before it is written to, and cannot fail.
+ * Another disk that goes on from there in memory, and is closed as any; one that is only read if
+ * the frozen one was. Takes no memory before it is written to, and cannot fail.
  */
 void disk_open_layers(struct disk *disk, const struct disk_layers *layers);
 

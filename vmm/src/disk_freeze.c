@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* What a disk's contents were at one moment: frozen, gone on from, gone back to, written to a file. */
+/* What a disk's contents were at one moment: to go on from, to go back to, as a file. */
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>

@@ -7,10 +7,10 @@
  *	leaf     one pointer for each of LEAF_CLUSTERS clusters: NULL where it is not here
  *	cluster  its bytes, in a chunk
  *
- * Each of the three counts its users: the disks and layers of a map, the maps of a leaf, the leaves of
- * a cluster. What has one user, all the way down, is written in place; of what has more, the writer
- * makes a copy of its own first, from the map on down. Who has something counts in what lies below
- * it, so a count of 1 that its only user sees cannot rise under it.
+ * Each of the three counts its users: the disks and layers of a map, the maps of a leaf, the leaves
+ * of a cluster. What has one user, all the way down, is written in place; of what has more, the
+ * writer makes a copy of its own first, from the map on down. A user is added by one that is there
+ * already, so a count of 1 that its only user sees does not rise.
  *
  * A chunk is memory for clusters, at a multiple of its size, so that a cluster's address tells its
  * chunk. One disk takes clusters from it, one after another and each once. Any thread gives them
@@ -47,7 +47,7 @@ struct disk_map {
 	struct leaf *leaves[];
 };
 
-/* Stand for clusters, and leaves, of zeros. They are compared with, and the leaf is nothing else. */
+/* Stand for clusters, and leaves, of zeros, and are known by their addresses. */
 static const unsigned char zeros[DISK_CLUSTER];
 static struct leaf zero_leaf;
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Overlays in files (disk.h), and reading through all that a disk has. The bitmap is in memory as a
- * whole, and its pages that differ from the file's are marked; a flush makes the data durable first,
- * and then writes them.
+ * Overlays in files (disk.h), and reading through all that a disk has. The bitmap is in memory as
+ * a whole, and its pages that differ from the file's are marked; a flush makes the data durable
+ * first, and then writes them.
  */
 #include "disk_internal.h"
 
@@ -148,7 +148,8 @@ static size_t same_place(const struct disk *disk, uint64_t offset, size_t bytes)
 	return end < offset + bytes ? (size_t)(end - offset) : bytes;
 }
 
-static struct disk_transfer read_of(const struct disk *disk, uint64_t offset, void *to, size_t bytes)
+static struct disk_transfer read_of(const struct disk *disk, uint64_t offset, void *to,
+				    size_t bytes)
 {
 	const struct disk_overlay *layer = layer_of(disk, offset / DISK_CLUSTER);
 
