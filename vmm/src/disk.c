@@ -108,41 +108,146 @@ bool disk_file_zero(int fd, uint64_t offset, uint64_t bytes, enum disk_space spa
 	return fallocate(fd, how | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)bytes) == 0;
 }
 
+/* --- the files of a disk --- */
+
+/* What has no path any more, such as a file that has been removed, keeps the one given. */
+static bool name_files(struct disk_files *files, const char *path, struct error *error)
+{
+	files->name = strdup(path);
+	files->path = realpath(path, NULL);
+	if (!files->path)
+		files->path = strdup(path);
+	if (files->name && files->path)
+		return true;
+	return error_set(error, EXIT_FAILED, "out of memory");
+}
+
+static bool open_first(struct disk_files *files, enum disk_access access, struct error *error)
+{
+	struct stat status;
+	off_t bytes;
+
+	files->fd = disk_file_open(files->name, access, error);
+	if (files->fd < 0)
+		return false;
+	bytes = lseek(files->fd, 0, SEEK_END);
+	if (bytes <= 0 || bytes % DISK_SECTOR)
+		return error_set(
+			error, EXIT_INPUT,
+			"%s has %lld bytes: a disk has one sector of %u bytes, or several",
+			files->name, (long long)bytes, DISK_SECTOR);
+	if (fstat(files->fd, &status) < 0)
+		return error_set(error, EXIT_INPUT, "%s: %s", files->name, strerror(errno));
+	files->bytes = (uint64_t)bytes;
+	files->changed = status.st_mtim;
+	return true;
+}
+
+static struct disk_files *files_open(const char *path, enum disk_access access, struct error *error)
+{
+	struct disk_files *files = calloc(1, sizeof(*files));
+
+	if (!files) {
+		error_set(error, EXIT_FAILED, "out of memory");
+		return NULL;
+	}
+	atomic_init(&files->users, 1);
+	files->fd = -1;
+	if (name_files(files, path, error) && open_first(files, access, error))
+		return files;
+	disk_files_put(files);
+	return NULL;
+}
+
+struct disk_files *disk_files_get(struct disk_files *files)
+{
+	atomic_fetch_add(&files->users, 1);
+	return files;
+}
+
+void disk_files_put(struct disk_files *files)
+{
+	if (!files || atomic_fetch_sub(&files->users, 1) > 1)
+		return;
+	overlay_close_all(files);
+	if (files->fd >= 0)
+		close(files->fd);
+	free(files->path);
+	free(files->name);
+	free(files);
+}
+
 /* --- disks --- */
 
 bool disk_open(struct disk *disk, const char *path, enum disk_access access, struct error *error)
 {
-	off_t bytes;
-
-	*disk = (struct disk){ .fd = -1, .access = access, .io = disk_io_default };
-	disk->name = strdup(path);
-	if (!disk->name)
-		return error_set(error, EXIT_FAILED, "out of memory");
-	disk->fd = disk_file_open(path, access, error);
-	if (disk->fd < 0)
-		goto failed;
-	bytes = lseek(disk->fd, 0, SEEK_END);
-	if (bytes <= 0 || bytes % DISK_SECTOR) {
-		error_set(error, EXIT_INPUT,
-			  "%s has %lld bytes: a disk has one sector of %u bytes, or several", path,
-			  (long long)bytes, DISK_SECTOR);
-		goto failed;
-	}
-	disk->bytes = (uint64_t)bytes;
+	*disk = (struct disk){ .access = access, .io = disk_io_default };
+	disk->files = files_open(path, access, error);
+	if (!disk->files)
+		return false;
+	disk->bytes = disk->files->bytes;
 	return true;
-failed:
-	disk_close(disk);
-	return false;
+}
+
+void disk_settle(struct disk *disk)
+{
+	/* Nobody was promised that this is durable, and there is nobody to tell any more. */
+	if (disk->files && disk->files->overlay && disk_writes_files(disk))
+		(void)overlay_write_map(disk);
 }
 
 void disk_close(struct disk *disk)
 {
-	if (disk->overlay)
-		overlay_close(disk);
-	if (disk->fd >= 0)
-		close(disk->fd);
-	free(disk->name);
-	*disk = (struct disk){ .fd = -1 };
+	disk_settle(disk);
+	disk_map_put(disk->map);
+	disk_chunk_leave(disk->chunk);
+	disk_files_put(disk->files);
+	*disk = (struct disk){ 0 };
+}
+
+static bool raw_write(struct disk *disk, uint64_t offset, const void *from, size_t bytes)
+{
+	/* A transfer's buffer is written to only where it reads. */
+	return disk_transfer(disk, disk->files->fd, true, offset, (void *)(uintptr_t)from, bytes);
+}
+
+static bool raw_flush(struct disk *disk)
+{
+	return fdatasync(disk->files->fd) == 0;
+}
+
+/* That a host cannot do it is no failure: nobody is promised anything. */
+static bool raw_discard(struct disk *disk, uint64_t offset, uint64_t bytes)
+{
+	return disk_file_zero(disk->files->fd, offset, bytes, DISK_FREE_SPACE) ||
+	       errno == EOPNOTSUPP;
+}
+
+static bool raw_zero(struct disk *disk, uint64_t offset, uint64_t bytes, enum disk_space space)
+{
+	return disk_file_zero(disk->files->fd, offset, bytes, space);
+}
+
+/* What writing is for a disk, by where it goes. */
+struct writing {
+	bool (*write)(struct disk *disk, uint64_t offset, const void *from, size_t bytes);
+	bool (*flush)(struct disk *disk);
+	bool (*discard)(struct disk *disk, uint64_t offset, uint64_t bytes);
+	bool (*zero)(struct disk *disk, uint64_t offset, uint64_t bytes, enum disk_space space);
+};
+
+static const struct writing *writing_of(const struct disk *disk)
+{
+	static const struct writing raw = { raw_write, raw_flush, raw_discard, raw_zero };
+	static const struct writing overlay = { overlay_write, overlay_flush, overlay_discard,
+						overlay_zero };
+	static const struct writing map = { disk_map_write, disk_map_flush, disk_map_discard,
+					    disk_map_zero };
+
+	assert(disk->access == DISK_WRITABLE);
+	if (disk->map)
+		return &map;
+	return disk->files->overlay ? &overlay : &raw;
 }
 
 static void check_range(const struct disk *disk, uint64_t offset, uint64_t bytes)
@@ -153,37 +258,24 @@ static void check_range(const struct disk *disk, uint64_t offset, uint64_t bytes
 bool disk_read(struct disk *disk, uint64_t offset, void *to, size_t bytes)
 {
 	check_range(disk, offset, bytes);
-	if (disk->overlay)
-		return overlay_read(disk, offset, to, bytes);
-	return disk_transfer(disk, disk->fd, false, offset, to, bytes);
+	return overlay_read(disk, offset, to, bytes);
 }
 
 bool disk_write(struct disk *disk, uint64_t offset, const void *from, size_t bytes)
 {
 	check_range(disk, offset, bytes);
-	assert(disk->access == DISK_WRITABLE);
-	if (disk->overlay)
-		return overlay_write(disk, offset, from, bytes);
-	/* A transfer's buffer is written to only where it reads. */
-	return disk_transfer(disk, disk->fd, true, offset, (void *)(uintptr_t)from, bytes);
+	return writing_of(disk)->write(disk, offset, from, bytes);
 }
 
 bool disk_flush(struct disk *disk)
 {
-	assert(disk->access == DISK_WRITABLE);
-	return disk->overlay ? overlay_flush(disk) : fdatasync(disk->fd) == 0;
+	return writing_of(disk)->flush(disk);
 }
 
-/* That a host cannot do it is no failure: nobody is promised anything. */
 bool disk_discard(struct disk *disk, uint64_t offset, uint64_t bytes)
 {
 	check_range(disk, offset, bytes);
-	assert(disk->access == DISK_WRITABLE);
-	if (!bytes)
-		return true;
-	if (disk->overlay)
-		return overlay_discard(disk, offset, bytes);
-	return disk_file_zero(disk->fd, offset, bytes, DISK_FREE_SPACE) || errno == EOPNOTSUPP;
+	return !bytes || writing_of(disk)->discard(disk, offset, bytes);
 }
 
 static bool write_zeros(struct disk *disk, uint64_t offset, uint64_t bytes)
@@ -206,8 +298,7 @@ static bool zero_clusters(struct disk *disk, uint64_t offset, uint64_t bytes, en
 {
 	if (!bytes)
 		return true;
-	if (disk->overlay ? overlay_zero(disk, offset, bytes, space)
-			  : disk_file_zero(disk->fd, offset, bytes, space))
+	if (writing_of(disk)->zero(disk, offset, bytes, space))
 		return true;
 	return write_zeros(disk, offset, bytes);
 }

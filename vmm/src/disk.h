@@ -14,7 +14,14 @@
  * what was not is as new or as before, for each cluster. A base that has changed since the overlay
  * was made is refused, also one that is an overlay.
  *
- * A disk has no lock of its own: it belongs to one device (device.h).
+ * An overlay may also be in memory. Then what it has can be frozen, which takes as long for much as
+ * for little: the disk and all that go on from there read the same clusters, and whoever writes to
+ * one gets another. That does not become slower with how often it is done, since there is one map
+ * for each disk, and not one for each time. A cluster goes with the last map that has it.
+ *
+ * A disk has no lock of its own: it belongs to one device (device.h). What several disks have in
+ * common does not change, and its users are counted with atomics, so each disk may have its own
+ * thread.
  */
 #ifndef VMM_DISK_H
 #define VMM_DISK_H
@@ -57,15 +64,17 @@ enum disk_access {
 	DISK_WRITABLE,
 };
 
-struct disk_overlay;
+struct disk_files;
+struct disk_map;
+struct disk_chunk;
 
 struct disk {
-	char *name; /* for messages */
-	int fd;	    /* of the raw file, or of the base */
+	struct disk_files *files; /* a raw file, or a base and overlays of it */
+	struct disk_map *map;	  /* an overlay in memory over them; NULL: there is none */
+	struct disk_chunk *chunk; /* where it puts the next clusters */
 	uint64_t bytes;
 	enum disk_access access;
 	const struct disk_io *io;
-	struct disk_overlay *overlay; /* NULL for a raw file */
 };
 
 /* A raw file. On failure nothing is left open or locked. */
@@ -109,5 +118,47 @@ enum disk_space {
 
 /* They are 0 from now on. */
 bool disk_zero(struct disk *disk, uint64_t offset, uint64_t bytes, enum disk_space space);
+
+/*
+ * What a disk's contents were at one moment. They do not change, may be read by any number of disks
+ * at the same time, without a lock, and go with the last that uses them: its holders are counted,
+ * and so is each disk that goes on from there. These functions may be called by several threads for
+ * the same layers. All of them want that no request of @disk is under way.
+ */
+struct disk_layers;
+
+/*
+ * What @disk shows now; the disk goes on in memory. Takes a flush if it has an overlay file, which
+ * is not written any more from then on, and otherwise no time that grows with the disk. One that is
+ * a raw file and is written to cannot be frozen. On failure @layers is NULL and @disk as it was.
+ */
+bool disk_freeze(struct disk *disk, struct disk_layers **layers, struct error *error);
+
+/* One holder more, and one less; NULL is nothing. */
+struct disk_layers *disk_layers_keep(struct disk_layers *layers);
+void disk_layers_release(struct disk_layers *layers);
+
+/*
+ * Another disk that goes on from there in memory, and is closed as any; one that is only read if
+ * the frozen one was. Takes no memory before it is written to, and cannot fail.
+ */
+void disk_open_layers(struct disk *disk, const struct disk_layers *layers);
+
+/*
+ * @disk shows what it showed then, or another disk of the same size and access did; what was
+ * written since is dropped. That of an overlay file stays in the file, which is closed. Needs no
+ * memory: what is refused (other layers, raw files that are written to) leaves the disk as it was.
+ */
+bool disk_go_back(struct disk *disk, const struct disk_layers *layers, struct error *error);
+
+/* The absolute path of the base, or of the raw file; it lives as long as @layers. */
+const char *disk_layers_base(const struct disk_layers *layers);
+
+/*
+ * Makes the overlay file @path, which must not exist: over the same base it shows what @layers
+ * show. It is durable when this returns. On failure there is no file; of an end in between, one
+ * that is refused. Any thread may do it, also while disks go on from there.
+ */
+bool disk_export(const struct disk_layers *layers, const char *path, struct error *error);
 
 #endif

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Overlays (disk.h). The bitmap is in memory as a whole, and its pages that differ from the file's
- * are marked; a flush makes the data durable first, and then writes them.
+ * Overlays in files (disk.h), and reading through all that a disk has. The bitmap is in memory as
+ * a whole, and its pages that differ from the file's are marked; a flush makes the data durable
+ * first, and then writes them.
  */
 #include "disk_internal.h"
 
@@ -9,7 +10,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -53,9 +53,9 @@ static void set_here(struct disk_overlay *overlay, uint64_t first, uint64_t coun
 	}
 }
 
-static bool write_map(struct disk *disk)
+bool overlay_write_map(struct disk *disk)
 {
-	struct disk_overlay *overlay = disk->overlay;
+	const struct disk_overlay *overlay = disk->files->overlay;
 
 	for (uint64_t page = 0; page < overlay->map_pages; page++) {
 		if (!overlay->changed[page])
@@ -75,13 +75,13 @@ static bool map_changed(const struct disk_overlay *overlay)
 /* Until all of it is durable, every page of the map that has changed stays to be written. */
 bool overlay_flush(struct disk *disk)
 {
-	struct disk_overlay *overlay = disk->overlay;
+	struct disk_overlay *overlay = disk->files->overlay;
 
 	if (fdatasync(overlay->fd) < 0)
 		return false;
 	if (!map_changed(overlay))
 		return true;
-	if (!write_map(disk) || fdatasync(overlay->fd) < 0)
+	if (!overlay_write_map(disk) || fdatasync(overlay->fd) < 0)
 		return false;
 	memset(overlay->changed, false, overlay->map_pages);
 	return true;
@@ -112,25 +112,51 @@ static bool batch_add(struct batch *batch, struct disk_transfer transfer)
 	return true;
 }
 
-/* The uppermost overlay that has a cluster; NULL: it is the base's. */
+/* The uppermost overlay file that has a cluster; NULL: it is the base's. */
 static const struct disk_overlay *layer_of(const struct disk *disk, uint64_t cluster)
 {
-	const struct disk_overlay *overlay = disk->overlay;
+	const struct disk_overlay *overlay = disk->files->overlay;
 
 	while (overlay && !is_here(overlay, cluster))
 		overlay = overlay->under;
 	return overlay;
 }
 
-/* How many of @bytes from @offset on are all in the same layer. */
-static size_t same_layer(const struct disk *disk, uint64_t offset, size_t bytes)
+static const unsigned char *in_memory(const struct disk *disk, uint64_t cluster)
+{
+	return disk->map ? disk_map_find(disk->map, cluster) : NULL;
+}
+
+bool overlay_has(const struct disk *disk, uint64_t cluster)
+{
+	return in_memory(disk, cluster) || layer_of(disk, cluster);
+}
+
+/* How many of @bytes from @offset on are in one place: a cluster in memory, or a part of a file. */
+static size_t same_place(const struct disk *disk, uint64_t offset, size_t bytes)
+{
+	uint64_t cluster = offset / DISK_CLUSTER;
+	const struct disk_overlay *layer = layer_of(disk, cluster);
+	uint64_t end = (cluster + 1) * DISK_CLUSTER;
+
+	while (!in_memory(disk, cluster) && end < offset + bytes) {
+		cluster = end / DISK_CLUSTER;
+		if (in_memory(disk, cluster) || layer_of(disk, cluster) != layer)
+			break;
+		end += DISK_CLUSTER;
+	}
+	return end < offset + bytes ? (size_t)(end - offset) : bytes;
+}
+
+static struct disk_transfer read_of(const struct disk *disk, uint64_t offset, void *to,
+				    size_t bytes)
 {
 	const struct disk_overlay *layer = layer_of(disk, offset / DISK_CLUSTER);
-	uint64_t end = (offset / DISK_CLUSTER + 1) * DISK_CLUSTER;
 
-	while (end < offset + bytes && layer_of(disk, end / DISK_CLUSTER) == layer)
-		end += DISK_CLUSTER;
-	return end < offset + bytes ? (size_t)(end - offset) : bytes;
+	if (layer)
+		return (struct disk_transfer){ layer->fd, false, layer->data_at + offset, to,
+					       bytes };
+	return (struct disk_transfer){ disk->files->fd, false, offset, to, bytes };
 }
 
 bool overlay_read(struct disk *disk, uint64_t offset, void *to, size_t bytes)
@@ -139,15 +165,12 @@ bool overlay_read(struct disk *disk, uint64_t offset, void *to, size_t bytes)
 	char *at = to;
 
 	while (bytes) {
-		const struct disk_overlay *layer = layer_of(disk, offset / DISK_CLUSTER);
-		size_t part = same_layer(disk, offset, bytes);
-		struct disk_transfer transfer = { disk->fd, false, offset, at, part };
+		const unsigned char *cluster = in_memory(disk, offset / DISK_CLUSTER);
+		size_t part = same_place(disk, offset, bytes);
 
-		if (layer) {
-			transfer.fd = layer->fd;
-			transfer.offset += layer->data_at;
-		}
-		if (!batch_add(&batch, transfer))
+		if (cluster)
+			memcpy(at, cluster + offset % DISK_CLUSTER, part);
+		else if (!batch_add(&batch, read_of(disk, offset, at, part)))
 			return false;
 		offset += part;
 		at += part;
@@ -162,7 +185,7 @@ bool overlay_read(struct disk *disk, uint64_t offset, void *to, size_t bytes)
  */
 static bool bring_here(struct disk *disk, uint64_t cluster)
 {
-	struct disk_overlay *overlay = disk->overlay;
+	struct disk_overlay *overlay = disk->files->overlay;
 	unsigned char copy[DISK_CLUSTER] = { 0 };
 	uint64_t offset = cluster * DISK_CLUSTER;
 	size_t bytes = DISK_CLUSTER;
@@ -181,7 +204,7 @@ static bool bring_here(struct disk *disk, uint64_t cluster)
 /* Only where a write begins or ends within a cluster is something from below needed. */
 bool overlay_write(struct disk *disk, uint64_t offset, const void *from, size_t bytes)
 {
-	struct disk_overlay *overlay = disk->overlay;
+	struct disk_overlay *overlay = disk->files->overlay;
 	uint64_t end = offset + bytes;
 	uint64_t first = offset / DISK_CLUSTER;
 	uint64_t last = (end + DISK_CLUSTER - 1) / DISK_CLUSTER;
@@ -205,7 +228,7 @@ bool overlay_write(struct disk *disk, uint64_t offset, const void *from, size_t 
  */
 bool overlay_discard(struct disk *disk, uint64_t offset, uint64_t bytes)
 {
-	struct disk_overlay *overlay = disk->overlay;
+	struct disk_overlay *overlay = disk->files->overlay;
 	uint64_t first = (offset + DISK_CLUSTER - 1) / DISK_CLUSTER;
 	uint64_t last = (offset + bytes) / DISK_CLUSTER;
 
@@ -228,7 +251,7 @@ bool overlay_discard(struct disk *disk, uint64_t offset, uint64_t bytes)
 
 bool overlay_zero(struct disk *disk, uint64_t offset, uint64_t bytes, enum disk_space space)
 {
-	struct disk_overlay *overlay = disk->overlay;
+	struct disk_overlay *overlay = disk->files->overlay;
 
 	if (!disk_file_zero(overlay->fd, overlay->data_at + offset, bytes, space))
 		return false;
@@ -238,22 +261,31 @@ bool overlay_zero(struct disk *disk, uint64_t offset, uint64_t bytes, enum disk_
 
 /* --- opening --- */
 
+/* Of an overlay of what was written last at @changed. */
+static struct header header_over(const struct disk *disk, struct timespec changed)
+{
+	struct header header = {
+		.version = VERSION,
+		.cluster_bytes = DISK_CLUSTER,
+		.base_bytes = disk->bytes,
+		.base_changed_s = changed.tv_sec,
+		.base_changed_ns = changed.tv_nsec,
+	};
+
+	memcpy(header.magic, MAGIC, sizeof(header.magic));
+	return header;
+}
+
 /* What the next layer is made for: the uppermost one up to now, called @name. */
 static bool describe_under(const struct disk *disk, const char *name, struct header *header,
 			   struct error *error)
 {
+	const struct disk_files *files = disk->files;
 	struct stat status;
 
-	if (fstat(disk->overlay ? disk->overlay->fd : disk->fd, &status) < 0)
+	if (fstat(files->overlay ? files->overlay->fd : files->fd, &status) < 0)
 		return error_set(error, EXIT_INPUT, "%s: %s", name, strerror(errno));
-	*header = (struct header){
-		.version = VERSION,
-		.cluster_bytes = DISK_CLUSTER,
-		.base_bytes = disk->bytes,
-		.base_changed_s = status.st_mtim.tv_sec,
-		.base_changed_ns = status.st_mtim.tv_nsec,
-	};
-	memcpy(header->magic, MAGIC, sizeof(header->magic));
+	*header = header_over(disk, status.st_mtim);
 	return true;
 }
 
@@ -263,16 +295,17 @@ static bool allocate(struct disk *disk, struct error *error)
 
 	if (!overlay)
 		return error_set(error, EXIT_FAILED, "out of memory");
-	overlay->under = disk->overlay;
-	disk->overlay = overlay;
+	overlay->under = disk->files->overlay;
+	disk->files->overlay = overlay;
 	overlay->fd = -1;
-	overlay->clusters = (disk->bytes + DISK_CLUSTER - 1) / DISK_CLUSTER;
+	overlay->clusters = disk_clusters(disk);
 	overlay->map_pages = (overlay->clusters / 8 + DISK_CLUSTER) / DISK_CLUSTER;
 	overlay->data_at = (1 + overlay->map_pages) * DISK_CLUSTER;
 	overlay->map = calloc(overlay->map_pages, DISK_CLUSTER);
 	overlay->changed = calloc(overlay->map_pages, sizeof(*overlay->changed));
 	if (!overlay->map || !overlay->changed)
-		return error_set(error, EXIT_FAILED, "no memory for the overlay of %s", disk->name);
+		return error_set(error, EXIT_FAILED, "no memory for the overlay of %s",
+				 disk->files->name);
 	return true;
 }
 
@@ -281,13 +314,21 @@ static uint64_t file_bytes(const struct disk_overlay *overlay)
 	return overlay->data_at + overlay->clusters * DISK_CLUSTER;
 }
 
-static bool begin(struct disk *disk, const char *path, struct header *header, struct error *error)
+static bool not_made(const char *path, struct error *error)
 {
-	if (ftruncate(disk->overlay->fd, (off_t)file_bytes(disk->overlay)) == 0 &&
-	    disk_transfer(disk, disk->overlay->fd, true, 0, header, sizeof(*header)))
-		return true;
 	return error_set(error, EXIT_FAILED, "cannot make the overlay %s: %s", path,
 			 strerror(errno));
+}
+
+/* As long as it has to be, and empty. */
+static bool set_length(const struct disk_overlay *overlay)
+{
+	return ftruncate(overlay->fd, (off_t)file_bytes(overlay)) == 0;
+}
+
+static bool write_header(const struct disk *disk, struct header *header)
+{
+	return disk_transfer(disk, disk->files->overlay->fd, true, 0, header, sizeof(*header));
 }
 
 static bool check_header(const char *path, const char *under, const struct header *is,
@@ -309,7 +350,7 @@ static bool check_header(const char *path, const char *under, const struct heade
 static bool load(struct disk *disk, const char *path, const char *under,
 		 const struct header *expected, struct error *error)
 {
-	struct disk_overlay *overlay = disk->overlay;
+	struct disk_overlay *overlay = disk->files->overlay;
 	struct header header = { 0 };
 
 	/* What is too short is none, whatever else it is. */
@@ -325,33 +366,35 @@ static bool load(struct disk *disk, const char *path, const char *under,
 	return true;
 }
 
-/* Makes the file if there is none; *made says so. */
-static int open_file(const char *path, bool *made, struct error *error)
+int overlay_make_file(const char *path, struct error *error)
 {
-	int fd;
+	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
-	*made = false;
-	if (!path) {
-		fd = memfd_create("s2vm overlay", MFD_CLOEXEC);
-		if (fd < 0)
-			error_set(error, EXIT_FAILED, "cannot make memory for an overlay: %s",
-				  strerror(errno));
-		return fd;
-	}
-	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (fd < 0 && errno == EEXIST)
-		return disk_file_open(path, DISK_WRITABLE, error);
+	int reason = errno;
+
 	if (fd < 0) {
 		error_set(error, EXIT_INPUT, "cannot make the overlay %s: %s", path,
-			  strerror(errno));
+			  strerror(reason));
+		errno = reason;
 		return -1;
 	}
-	*made = true;
 	if (disk_file_lock(fd, path, DISK_WRITABLE, error))
 		return fd;
 	unlink(path);
 	close(fd);
+	errno = EAGAIN;
 	return -1;
+}
+
+/* Makes the file if there is none; *made says so. */
+static int open_file(const char *path, bool *made, struct error *error)
+{
+	int fd = overlay_make_file(path, error);
+
+	*made = fd >= 0;
+	if (fd < 0 && errno == EEXIST)
+		return disk_file_open(path, DISK_WRITABLE, error);
+	return fd;
 }
 
 /* An overlay that is only read from now on, over layer @under. */
@@ -361,8 +404,8 @@ static bool open_frozen(struct disk *disk, const char *path, const char *under, 
 
 	if (!describe_under(disk, under, &header, error) || !allocate(disk, error))
 		return false;
-	disk->overlay->fd = disk_file_open(path, DISK_READ_ONLY, error);
-	return disk->overlay->fd >= 0 && load(disk, path, under, &header, error);
+	disk->files->overlay->fd = disk_file_open(path, DISK_READ_ONLY, error);
+	return disk->files->overlay->fd >= 0 && load(disk, path, under, &header, error);
 }
 
 static bool open_overlay(struct disk *disk, const char *path, const char *under,
@@ -374,16 +417,25 @@ static bool open_overlay(struct disk *disk, const char *path, const char *under,
 
 	if (!describe_under(disk, under, &header, error) || !allocate(disk, error))
 		return false;
-	disk->overlay->fd = open_file(path, &made, error);
-	if (disk->overlay->fd < 0)
+	disk->files->overlay->fd = open_file(path, &made, error);
+	if (disk->files->overlay->fd < 0)
 		return false;
-	if (lseek(disk->overlay->fd, 0, SEEK_END) == 0)
-		good = begin(disk, path ? path : "in memory", &header, error);
+	if (lseek(disk->files->overlay->fd, 0, SEEK_END) == 0)
+		good = (set_length(disk->files->overlay) && write_header(disk, &header)) ||
+		       not_made(path, error);
 	else
 		good = load(disk, path, under, &header, error);
 	if (!good && made)
 		unlink(path);
 	return good;
+}
+
+static bool open_top(struct disk *disk, const char *path, const char *under, struct error *error)
+{
+	if (path)
+		return open_overlay(disk, path, under, error);
+	disk->map = disk_map_make(disk_clusters(disk));
+	return disk->map || error_set(error, EXIT_FAILED, "no memory for an overlay of %s", under);
 }
 
 bool disk_open_overlays(struct disk *disk, const char *const *layers, unsigned count,
@@ -395,7 +447,7 @@ bool disk_open_overlays(struct disk *disk, const char *const *layers, unsigned c
 		return false;
 	for (unsigned i = 1; good && i < count; i++)
 		good = open_frozen(disk, layers[i], layers[i - 1], error);
-	if (!good || !open_overlay(disk, overlay, layers[count - 1], error)) {
+	if (!good || !open_top(disk, overlay, layers[count - 1], error)) {
 		disk_close(disk);
 		return false;
 	}
@@ -409,19 +461,41 @@ bool disk_open_overlay(struct disk *disk, const char *base, const char *overlay,
 	return disk_open_overlays(disk, &base, 1, overlay, error);
 }
 
-void overlay_close(struct disk *disk)
+void overlay_close_all(struct disk_files *files)
 {
-	/* Nobody was promised that this is durable, and there is nobody to tell any more. */
-	if (disk->access == DISK_WRITABLE)
-		(void)write_map(disk);
-	while (disk->overlay) {
-		struct disk_overlay *overlay = disk->overlay;
+	while (files->overlay) {
+		struct disk_overlay *overlay = files->overlay;
 
-		disk->overlay = overlay->under;
+		files->overlay = overlay->under;
 		if (overlay->fd >= 0)
 			close(overlay->fd);
 		free(overlay->changed);
 		free(overlay->map);
 		free(overlay);
 	}
+}
+
+/* --- new ones, of which nobody knows before they are complete --- */
+
+bool overlay_begin(struct disk *disk, int fd, const char *path, struct error *error)
+{
+	if (!allocate(disk, error)) {
+		close(fd);
+		return false;
+	}
+	disk->files->overlay->fd = fd;
+	return set_length(disk->files->overlay) || not_made(path, error);
+}
+
+void overlay_put_zeros(struct disk *disk, uint64_t cluster, uint64_t count)
+{
+	set_here(disk->files->overlay, cluster, count);
+}
+
+bool overlay_finish(struct disk *disk)
+{
+	struct header header = header_over(disk, disk->files->changed);
+
+	return overlay_flush(disk) && write_header(disk, &header) &&
+	       fsync(disk->files->overlay->fd) == 0;
 }

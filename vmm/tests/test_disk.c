@@ -120,7 +120,7 @@ static void what_is_no_disk_is_refused(void **state)
 	rmdir(base);
 	assert_int_equal(mkfifo(base, 0600), 0);
 	refuse(disk_open(&disk, base, DISK_WRITABLE, &error), "neither");
-	assert_int_equal(disk.fd, -1);
+	assert_null(disk.files);
 }
 
 static void a_disk_in_use_is_refused(void **state)

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT
+/* Disks of several threads over the same layers; for ThreadSanitizer, too. */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "disk_case.h"
+
+#define ROUNDS	     40u
+#define WRITES	     20u
+#define THREAD_BYTES (1u << 20)
+
+struct worker {
+	pthread_t thread;
+	struct disk_layers *layers; /* held for it */
+	unsigned char *model;	    /* what they show */
+	uint32_t seed;
+	const char *failed;
+};
+
+static uint32_t worker_random(struct worker *worker)
+{
+	worker->seed = worker->seed * 1664525 + 1013904223;
+	return worker->seed >> 8;
+}
+
+static bool shows(struct disk *disk, const unsigned char *model)
+{
+	unsigned char *now = malloc(THREAD_BYTES);
+	bool good = now && disk_read(disk, 0, now, THREAD_BYTES) &&
+		    memcmp(now, model, THREAD_BYTES) == 0;
+
+	free(now);
+	return good;
+}
+
+static bool write_some(struct worker *worker, struct disk *disk, unsigned char *model)
+{
+	for (unsigned i = 0; i < WRITES; i++) {
+		uint32_t offset = worker_random(worker) % (THREAD_BYTES - 9000);
+
+		memset(model + offset, (int)worker_random(worker), 9000);
+		if (!disk_write(disk, offset, model + offset, 9000))
+			return false;
+	}
+	return true;
+}
+
+/* Goes on from what it has frozen itself, and lets go of what was before. */
+static bool freeze_and_go_on(struct worker *worker, struct disk *disk, const unsigned char *model)
+{
+	struct error why;
+
+	disk_layers_release(worker->layers);
+	memcpy(worker->model, model, THREAD_BYTES);
+	if (!disk_freeze(disk, &worker->layers, &why))
+		return false;
+	disk_close(disk);
+	disk_open_layers(disk, worker->layers);
+	return true;
+}
+
+static const char *one_round(struct worker *worker, struct disk *disk, unsigned char *model)
+{
+	struct error why;
+
+	if (!write_some(worker, disk, model) || !shows(disk, model))
+		return "its own disk is not what it wrote";
+	if (worker_random(worker) % 4 == 0 && !freeze_and_go_on(worker, disk, model))
+		return "it could not freeze";
+	if (!disk_go_back(disk, worker->layers, &why))
+		return "it could not go back";
+	memcpy(model, worker->model, THREAD_BYTES);
+	return shows(disk, model) ? NULL : "it did not go back";
+}
+
+static void *work(void *context)
+{
+	struct worker *worker = context;
+	unsigned char *model = malloc(THREAD_BYTES);
+	struct disk disk;
+
+	disk_open_layers(&disk, worker->layers);
+	memcpy(model, worker->model, THREAD_BYTES);
+	for (unsigned i = 0; i < ROUNDS && !worker->failed; i++)
+		worker->failed = one_round(worker, &disk, model);
+	disk_close(&disk);
+	disk_layers_release(worker->layers);
+	free(model);
+	return NULL;
+}
+
+/*
+ * Three, of which one has the disk that was frozen and the others what goes on from there; who ends
+ * first and who is the last is theirs.
+ */
+static void threads_use_the_same_layers(void **state)
+{
+	unsigned char *model = case_copy(case_first);
+	struct worker workers[2] = { { .seed = 1 }, { .seed = 2 } };
+	struct worker mine = { .seed = 3 };
+	struct disk_layers *layers;
+	struct disk disk;
+
+	(void)state;
+	assert_true(disk_open_overlay(&disk, case_base, NULL, &case_error));
+	assert_true(write_some(&mine, &disk, model));
+	assert_true(disk_freeze(&disk, &layers, &case_error));
+	for (unsigned i = 0; i < 2; i++) {
+		workers[i].model = case_copy(model);
+		workers[i].layers = disk_layers_keep(layers);
+		assert_int_equal(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
+	}
+	disk_layers_release(layers);
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		assert_true(write_some(&mine, &disk, model));
+		assert_true(shows(&disk, model));
+	}
+	disk_close(&disk);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(pthread_join(workers[i].thread, NULL), 0);
+		if (workers[i].failed)
+			fail_msg("%s", workers[i].failed);
+		free(workers[i].model);
+	}
+	free(model);
+}
+
+static void *export_it(void *context)
+{
+	struct worker *worker = context;
+	struct error why;
+
+	if (!disk_export(worker->layers, case_exported, &why))
+		worker->failed = "it could not export";
+	disk_layers_release(worker->layers);
+	return NULL;
+}
+
+static void a_disk_goes_on_while_it_is_exported(void **state)
+{
+	unsigned char *model = case_copy(case_first);
+	struct worker worker = { .seed = 1 };
+	struct worker mine = { .seed = 2 };
+	struct disk disk;
+
+	(void)state;
+	assert_true(disk_open_overlay(&disk, case_base, NULL, &case_error));
+	assert_true(write_some(&mine, &disk, model));
+	assert_true(disk_freeze(&disk, &worker.layers, &case_error));
+	worker.model = case_copy(model);
+	assert_int_equal(pthread_create(&worker.thread, NULL, export_it, &worker), 0);
+	for (unsigned i = 0; i < 10; i++)
+		assert_true(write_some(&mine, &disk, model));
+	disk_close(&disk);
+	assert_int_equal(pthread_join(worker.thread, NULL), 0);
+	assert_null(worker.failed);
+	case_check_file(case_exported, worker.model);
+	free(worker.model);
+	free(model);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		DISK_CASE(threads_use_the_same_layers),
+		DISK_CASE(a_disk_goes_on_while_it_is_exported),
+	};
+
+	return cmocka_run_group_tests(tests, case_setup, case_teardown);
+}
