@@ -55,6 +55,7 @@ struct gate_vcpu {
 	bool used;     /* a guest has run on it: it has registers to forget */
 	bool entered;  /* vmx: the guest was launched, and is resumed from now on */
 	bool in_gate;  /* the last exit was one of its gate, where chains can run */
+	unsigned orders; /* vmx: how many fields its gate writes on the way back to the guest */
 	uint64_t runs; /* of its gate, to commit edits or to have a root */
 };
 

@@ -12,7 +12,7 @@
 #include <sys/ioctl.h>
 
 #include "gate_internal.h"
-#include "s2vm/guest_abi.h"
+#include "linux_boot.h"
 
 /* Pages of GATE_PAGE_COMMON. */
 enum { PORTS_LOW = GATE_PAGE_COMMON, PORTS_HIGH, MSRS };
@@ -45,26 +45,63 @@ enum { PAGE_GATE, PAGE_VMXON, PAGE_VMCS };
 #define PROC_SECONDARY	   (UINT32_C(1) << 31)
 #define PROC_2_EPT	   (UINT32_C(1) << 1)
 #define PROC_2_RDTSCP	   (UINT32_C(1) << 3)
+#define PROC_2_ANY_MODE	   (UINT32_C(1) << 7) /* unrestricted guest: also without paging */
+#define PROC_2_INVPCID	   (UINT32_C(1) << 12)
+#define EXIT_SAVE_DEBUG	   (UINT32_C(1) << 2) /* DR7 and DEBUGCTL */
 #define EXIT_HOST_64	   (UINT32_C(1) << 9)
-#define ENTRY_GUEST_64	   (UINT32_C(1) << 9)
+#define EXIT_SAVE_PAT	   (UINT32_C(1) << 18)
+#define EXIT_LOAD_PAT	   (UINT32_C(1) << 19)
+#define EXIT_SAVE_EFER	   (UINT32_C(1) << 20)
+#define EXIT_LOAD_EFER	   (UINT32_C(1) << 21)
+#define ENTRY_LOAD_DEBUG   (UINT32_C(1) << 2)
+#define ENTRY_GUEST_64	   (UINT32_C(1) << 9) /* kept by the processor where all modes are the guest's */
+#define ENTRY_LOAD_PAT	   (UINT32_C(1) << 14)
+#define ENTRY_LOAD_EFER	   (UINT32_C(1) << 15)
+
+#define MSR_EFER  0xc0000080u
+#define MSR_PAT	  0x277u
+#define PAT_RESET UINT64_C(0x0007040600070406)
+#define GATE_EFER UINT64_C(0xd00) /* NXE, LMA, LME */
+
+/* CR0.NE cannot be 0 in VMX operation. CR0.PE tells real mode, in which exceptions have no error code. */
+#define CR0_PE UINT64_C(1)
+#define CR0_NE (UINT64_C(1) << 5)
 
 /* An EPT pointer's low bits: write-back, four levels; no accessed and dirty bits. */
 #define EPTP_BITS (UINT64_C(6) | UINT64_C(3) << 3)
 
-#define VMCS_EPT_POINTER 0x201au
+#define VMCS_EPT_POINTER      0x201au
+#define VMCS_ENTRY_EVENT      0x4016u
+#define VMCS_ENTRY_ERROR      0x4018u
+#define VMCS_INTERRUPTIBILITY 0x4824u
+#define VMCS_CR0_SHADOW	      0x6004u
+#define VMCS_GUEST_CR0	      0x6800u
+
+/* An event's bits that an entry takes: vector, type, error code, valid; all others must be 0. */
+#define EVENT_BITS UINT64_C(0x80000fff)
 
 enum vmx_exit {
 	VMX_EXIT_TRIPLE_FAULT = 2,
 	VMX_EXIT_CPUID = 10,
+	VMX_EXIT_GETSEC = 11,
 	VMX_EXIT_HLT = 12,
+	VMX_EXIT_INVD = 13,
+	VMX_EXIT_RDPMC = 15,
 	VMX_EXIT_VMCALL = 18,
 	VMX_EXIT_VMXON = 27,
+	VMX_EXIT_CONTROL_REGISTER = 28,
 	VMX_EXIT_IO = 30,
 	VMX_EXIT_RDMSR = 31,
 	VMX_EXIT_WRMSR = 32,
 	VMX_EXIT_GUEST_STATE = 33,
+	VMX_EXIT_MWAIT = 36,
+	VMX_EXIT_MONITOR = 39,
 	VMX_EXIT_EPT_VIOLATION = 48,
 	VMX_EXIT_EPT_MISCONFIGURATION = 49,
+	VMX_EXIT_INVEPT = 50,
+	VMX_EXIT_INVVPID = 53,
+	VMX_EXIT_XSETBV = 55,
+	VMX_EXIT_VMFUNC = 59,
 };
 
 /* What the gate left on its page: GATE_VMX_… of gate_code.h. */
@@ -77,7 +114,11 @@ struct vmx_report {
 	uint64_t length;
 	uint64_t rsp;
 	uint64_t rflags;
+	uint64_t event;
+	uint64_t event_error;
 };
+
+_Static_assert(sizeof(struct vmx_report) == GATE_VMX_REPORT_BYTES, "as the gate leaves it");
 
 static const struct vmx_report *report_of(const struct gate_vcpu *vcpu)
 {
@@ -117,8 +158,43 @@ static bool control(const struct host *host, uint32_t msr, uint32_t wanted, uint
 	return true;
 }
 
+/* What guests want of the processor. */
+struct wanted_controls {
+	uint32_t pin, proc, proc_2, exit, entry;
+};
+
+/*
+ * A kernel goes through all modes, changes EFER and PAT, and has its debug registers; where it halts an
+ * interrupt wakes it. External interrupts do not come to the gate: KVM injects those of the vCPU's local
+ * APIC into the guest (nested_exit_on_intr() in Linux's arch/x86/kvm/vmx/nested.c).
+ */
+static struct wanted_controls wanted_by(const struct gate *gate)
+{
+	struct wanted_controls wanted = {
+		.pin = PIN_NMI,
+		.proc = PROC_SECONDARY | PROC_IO_BITMAPS | PROC_MSR_BITMAPS | PROC_MWAIT |
+			PROC_MONITOR | PROC_RDPMC,
+		.proc_2 = PROC_2_EPT | PROC_2_RDTSCP,
+		.exit = EXIT_HOST_64,
+		.entry = ENTRY_GUEST_64,
+	};
+
+	if (gate->guests == GATE_PROGRAMS) {
+		wanted.proc |= PROC_HLT;
+		return wanted;
+	}
+	wanted.proc_2 |= PROC_2_ANY_MODE;
+	if (machine_has_invpcid(gate))
+		wanted.proc_2 |= PROC_2_INVPCID;
+	wanted.exit |= EXIT_SAVE_DEBUG | EXIT_SAVE_PAT | EXIT_LOAD_PAT | EXIT_SAVE_EFER |
+		       EXIT_LOAD_EFER;
+	wanted.entry |= ENTRY_LOAD_DEBUG | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER;
+	return wanted;
+}
+
 static bool read_controls(struct gate *gate, struct error *error)
 {
+	const struct wanted_controls wanted = wanted_by(gate);
 	const struct host *host = gate->host;
 	struct gate_vmx *vmx = &gate->vmx;
 	uint32_t first = 0x481;
@@ -129,15 +205,11 @@ static bool read_controls(struct gate *gate, struct error *error)
 	vmx->revision = basic & 0x7fffffff;
 	if (basic & BASIC_TRUE_CONTROLS)
 		first = 0x48d;
-	return control(host, first, PIN_NMI, &vmx->pin, error) &&
-	       control(host, first + 1,
-		       PROC_SECONDARY | PROC_IO_BITMAPS | PROC_MSR_BITMAPS | PROC_HLT |
-			       PROC_MWAIT | PROC_MONITOR | PROC_RDPMC,
-		       &vmx->proc, error) &&
-	       control(host, MSR_VMX_PROCBASED_2, PROC_2_EPT | PROC_2_RDTSCP, &vmx->proc_2,
-		       error) &&
-	       control(host, first + 2, EXIT_HOST_64, &vmx->exit, error) &&
-	       control(host, first + 3, ENTRY_GUEST_64, &vmx->entry, error);
+	return control(host, first, wanted.pin, &vmx->pin, error) &&
+	       control(host, first + 1, wanted.proc, &vmx->proc, error) &&
+	       control(host, MSR_VMX_PROCBASED_2, wanted.proc_2, &vmx->proc_2, error) &&
+	       control(host, first + 2, wanted.exit, &vmx->exit, error) &&
+	       control(host, first + 3, wanted.entry, &vmx->entry, error);
 }
 
 static bool check_ept(struct gate *gate, struct error *error)
@@ -169,18 +241,29 @@ static void free_msr(uint8_t *map, uint32_t msr)
 	map[0x800 + bit / 8] &= (uint8_t)~(1u << bit % 8);
 }
 
+/* EFER and PAT, FS and GS base are in the VMCS; KVM checks what is written to them. */
+static void write_msr_map(const struct gate *gate)
+{
+	uint8_t *msrs = gate_memory(gate, MSRS);
+	const struct machine_msr_range *range;
+	unsigned ranges = machine_free_msrs(gate->guests, &range);
+
+	memset(msrs, 0xff, EPT_PAGE_BYTES);
+	for (; ranges; ranges--, range++)
+		for (uint32_t msr = range->first; msr <= range->last; msr++)
+			free_msr(msrs, msr);
+	if (gate->guests == GATE_PROGRAMS)
+		return;
+	free_msr(msrs, MSR_EFER);
+	free_msr(msrs, MSR_PAT);
+}
+
 static bool vmx_create(struct gate *gate, struct error *error)
 {
-	uint8_t *ports = gate_memory(gate, PORTS_LOW);
-	uint8_t *msrs = gate_memory(gate, MSRS);
-
 	if (!read_controls(gate, error) || !check_ept(gate, error))
 		return false;
-	memset(ports, 0xff, 2 * EPT_PAGE_BYTES);
-	ports[S2VM_CALL_PORT / 8] &= (uint8_t)~(1u << S2VM_CALL_PORT % 8);
-	memset(msrs, 0xff, EPT_PAGE_BYTES);
-	for (unsigned i = 0; i < MACHINE_FREE_MSRS; i++)
-		free_msr(msrs, machine_free_msrs[i]); /* FS and GS base are in the VMCS */
+	machine_write_ports(gate, gate_memory(gate, PORTS_LOW), 2 * 8 * EPT_PAGE_BYTES);
+	write_msr_map(gate);
 	return true;
 }
 
@@ -224,6 +307,89 @@ static bool write_fields(struct gate_vcpu *vcpu, const struct fields *fields,
 			      error);
 }
 
+/* Reads @field of the VMCS. The vCPU is in its gate; it keeps its registers. */
+static bool read_field(struct gate_vcpu *vcpu, uint64_t field, uint64_t *value,
+		       struct error *error)
+{
+	struct kvm_regs registers = vcpu->run->s.regs.regs;
+	uint64_t *list = gate_layout(vcpu)->list;
+	bool done;
+
+	list[0] = field;
+	list[1] = list_at(vcpu) + 2 * sizeof(*list);
+	done = gate_run_chain(vcpu, gate_label(gate_vmx_read_end) - GATE_CHAIN_READ_BYTES,
+			      list_at(vcpu), error);
+	*value = list[2];
+	vcpu->run->s.regs.regs = registers;
+	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
+	return done;
+}
+
+/* ---- what is written on the way back to the guest ---- */
+
+/* Until the guest is entered, this stands in the vCPU's page: chains may run before. */
+static void order(struct gate_vcpu *vcpu, uint64_t field, uint64_t value)
+{
+	uint64_t *at = &gate_layout(vcpu)->orders[2 * vcpu->orders];
+
+	at[0] = field;
+	at[1] = value;
+	vcpu->orders++;
+}
+
+static void vmx_go_back(struct gate_vcpu *vcpu, struct kvm_regs *registers)
+{
+	uint64_t *end = &gate_layout(vcpu)->orders[2 * vcpu->orders];
+
+	registers->rip = gate_label(gate_vmx_resume);
+	if (!vcpu->orders)
+		return;
+	end[0] = registers->rcx;
+	end[1] = registers->rdx;
+	registers->rip = gate_label(gate_vmx_orders_end) - vcpu->orders * GATE_CHAIN_WRITE_BYTES;
+	registers->rsp = gate_window(gate_vcpu_at(vcpu, PAGE_GATE) +
+				     offsetof(struct gate_page_layout, orders));
+}
+
+/* Behind the instruction that came out, which was not delayed by the one before it any more. */
+static void step(struct gate_vcpu *vcpu)
+{
+	const struct vmx_report *report = report_of(vcpu);
+
+	order(vcpu, VMCS_GUEST_RIP, report->rip + report->length);
+	order(vcpu, VMCS_INTERRUPTIBILITY, 0);
+}
+
+static void deliver_again(struct gate_vcpu *vcpu)
+{
+	const struct vmx_report *report = report_of(vcpu);
+	uint64_t event = machine_event_again(report->event) & EVENT_BITS;
+
+	if (!event)
+		return;
+	order(vcpu, VMCS_ENTRY_EVENT, event);
+	order(vcpu, VMCS_ENTRY_ERROR, report->event_error);
+}
+
+/* In real mode exceptions have no error codes, and an entry with one fails. */
+static bool inject(struct gate_vcpu *vcpu, enum machine_vector vector, struct error *error)
+{
+	uint64_t event = machine_exception(vector);
+	uint64_t cr0;
+
+	if (event & MACHINE_EVENT_ERROR_CODE) {
+		if (!read_field(vcpu, VMCS_GUEST_CR0, &cr0, error))
+			return false;
+		if (!(cr0 & CR0_PE))
+			event &= ~MACHINE_EVENT_ERROR_CODE;
+	}
+	order(vcpu, VMCS_ENTRY_EVENT, event);
+	order(vcpu, VMCS_ENTRY_ERROR, 0);
+	return true;
+}
+
+/* ---- a guest's start ---- */
+
 static void put_controls(struct fields *fields, const struct gate_vmx *vmx, struct fpa root)
 {
 	put(fields, 0x4000, vmx->pin);
@@ -237,7 +403,7 @@ static void put_controls(struct fields *fields, const struct gate_vmx *vmx, stru
 	put(fields, VMCS_EPT_POINTER, root.v | EPTP_BITS);
 	put(fields, 0x2800, UINT64_MAX); /* no linked VMCS */
 	put(fields, 0x4004, 0);		 /* exceptions are the guest's own */
-	put(fields, 0x6000, 0);		 /* CR0 is its own too, */
+	put(fields, 0x6000, 0);		 /* CR0 is a program's own too, */
 	put(fields, 0x6002, CR4_VMXE);	 /* CR4 but for VMXE, which it sees as 0 */
 	put(fields, 0x6006, 0);
 }
@@ -249,13 +415,10 @@ struct vmcs_segment {
 	uint64_t access;
 };
 
-static void put_segments(struct fields *fields)
+static void put_segments(struct fields *fields, struct vmcs_segment code, struct vmcs_segment data)
 {
-	static const struct vmcs_segment segments[] = {
-		{ 16, 0xffffffff, 0xc093 }, { 8, 0xffffffff, 0xa09b },
-		{ 16, 0xffffffff, 0xc093 }, { 16, 0xffffffff, 0xc093 },
-		{ 16, 0xffffffff, 0xc093 }, { 16, 0xffffffff, 0xc093 },
-		{ 0, 0, 0x10000 },	    { 24, 0xffff, 0x8b },
+	const struct vmcs_segment segments[] = {
+		data, code, data, data, data, data, { 0, 0, 0x10000 }, { 24, 0xffff, 0x8b },
 	};
 
 	for (unsigned i = 0; i < sizeof(segments) / sizeof(segments[0]); i++) {
@@ -264,29 +427,67 @@ static void put_segments(struct fields *fields)
 		put(fields, 0x4814 + 2 * i, segments[i].access);
 		put(fields, 0x6806 + 2 * i, 0);
 	}
-	put(fields, 0x4810, 0); /* limits of GDTR and IDTR: an unexpected exception is a triple fault */
-	put(fields, 0x4812, 0);
-	put(fields, 0x6816, 0);
-	put(fields, 0x6818, 0);
 }
 
-static void put_guest(struct fields *fields, const struct gate_start *start)
+static void put_gdt(struct fields *fields, uint64_t base, uint64_t limit)
 {
-	put_segments(fields);
-	put(fields, 0x6800, 0x80010033);
-	put(fields, 0x6802, start->machine_root.v);
-	put(fields, 0x6804, 0x620 | CR4_VMXE);
+	put(fields, 0x6816, base);
+	put(fields, 0x4810, limit);
+}
+
+/* What all guests start with, as it is after a reset: an unexpected exception is a triple fault. */
+static void put_processor(struct fields *fields)
+{
+	put(fields, 0x6818, 0); /* IDT */
+	put(fields, 0x4812, 0);
 	put(fields, 0x681a, 0x400); /* DR7 */
-	put(fields, VMCS_GUEST_RSP, start->stack.v);
-	put(fields, VMCS_GUEST_RIP, start->entry.v);
-	put(fields, VMCS_GUEST_RFLAGS, 2);
-	put(fields, 0x4824, 0); /* interruptibility */
+	put(fields, VMCS_INTERRUPTIBILITY, 0);
+	put(fields, VMCS_ENTRY_EVENT, 0);
 	put(fields, 0x4826, 0); /* active */
 	put(fields, 0x6822, 0); /* no pending debug exceptions */
 	put(fields, 0x2802, 0); /* DEBUGCTL */
 	put(fields, 0x482a, 0); /* SYSENTER */
 	put(fields, 0x6824, 0);
 	put(fields, 0x6826, 0);
+}
+
+static void put_program(struct fields *fields, const struct gate_start *start)
+{
+	put_processor(fields);
+	put_segments(fields, (struct vmcs_segment){ 8, 0xffffffff, 0xa09b },
+		     (struct vmcs_segment){ 16, 0xffffffff, 0xc093 });
+	put_gdt(fields, 0, 0);
+	put(fields, VMCS_GUEST_CR0, 0x80010033);
+	put(fields, 0x6802, start->machine_root.v);
+	put(fields, 0x6804, 0x620 | CR4_VMXE);
+	put(fields, VMCS_GUEST_RSP, start->stack.v);
+	put(fields, VMCS_GUEST_RIP, start->entry.v);
+	put(fields, VMCS_GUEST_RFLAGS, 2);
+}
+
+/* SDM Vol. 3C, "Guest register state": a descriptor's type and flags, without its limit between them. */
+static struct vmcs_segment segment_of(uint64_t selector, uint64_t descriptor)
+{
+	return (struct vmcs_segment){ selector, 0xffffffff, descriptor >> 40 & 0xf0ff };
+}
+
+/* As the boot protocol wants it. */
+static void put_linux(struct fields *fields, const struct linux_start *start)
+{
+	put_processor(fields);
+	put_segments(fields, segment_of(start->code_selector, start->code),
+		     segment_of(start->data_selector, start->data));
+	put_gdt(fields, start->gdt.v, start->gdt_limit);
+	put(fields, 0x6000, CR0_NE); /* CR0's bit that the processor holds on to, and what it reads as */
+	put(fields, VMCS_CR0_SHADOW, start->cr0);
+	put(fields, VMCS_GUEST_CR0, start->cr0 | CR0_NE);
+	put(fields, 0x6802, start->cr3);
+	put(fields, 0x6804, start->cr4 | CR4_VMXE);
+	put(fields, 0x2806, start->efer);
+	put(fields, 0x2804, PAT_RESET);
+	put(fields, VMCS_GUEST_RSP, 0);
+	put(fields, VMCS_GUEST_RIP, start->rip);
+	put(fields, VMCS_GUEST_RFLAGS, start->rflags);
 }
 
 /* The gate's own state, to which the processor returns. */
@@ -311,6 +512,10 @@ static void put_host(struct fields *fields, const struct gate_vcpu *vcpu)
 	put(fields, 0x6c0e, gate_window(GATE_PAGE_IDT * EPT_PAGE_BYTES));
 	put(fields, 0x6c14, page + offsetof(struct gate_page_layout, report));
 	put(fields, 0x6c16, gate_label(gate_vmx_exit));
+	if (vcpu->gate->guests == GATE_PROGRAMS)
+		return;
+	put(fields, 0x2c00, PAT_RESET);
+	put(fields, 0x2c02, GATE_EFER);
 }
 
 /* VMXON, and a VMCS that is current and clear. */
@@ -336,7 +541,10 @@ static bool vmx_start(struct gate_vcpu *vcpu, const struct gate_start *start, st
 	if (!write_fields(vcpu, &fields, error))
 		return false;
 	fields.count = 0;
-	put_guest(&fields, start);
+	if (start->linux_start)
+		put_linux(&fields, start->linux_start);
+	else
+		put_program(&fields, start);
 	if (!write_fields(vcpu, &fields, error))
 		return false;
 	vcpu->run->s.regs.regs = gate_first_registers(start);
@@ -345,6 +553,7 @@ static bool vmx_start(struct gate_vcpu *vcpu, const struct gate_start *start, st
 	vcpu->run->s.regs.regs.rflags = 2;
 	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
 	vcpu->entered = true;
+	vcpu->orders = 0;
 	return true;
 }
 
@@ -382,24 +591,88 @@ static void decode_violation(const struct vmx_report *report, struct gate_exit *
 		exit->access = EPT_EXEC;
 }
 
-/* Answers CPUID and steps over it. The gate has left all registers as the guest's. */
-static void serve_cpuid(struct gate_vcpu *vcpu, struct gate_exit *exit)
+/* The gate has left all registers as the guest's. */
+static bool serve_msr(struct gate_vcpu *vcpu, bool write, struct error *error)
 {
-	const struct vmx_report *report = report_of(vcpu);
-	struct fields fields = { .list = gate_layout(vcpu)->list };
-	struct kvm_regs registers = vcpu->run->s.regs.regs;
-	struct error error;
+	struct kvm_regs *registers = &vcpu->run->s.regs.regs;
+	struct machine_msr msr = machine_msr_asked(registers, write);
 
-	exit->kind = GATE_EXIT_SERVED;
-	machine_cpuid(vcpu->gate, &registers);
-	put(&fields, VMCS_GUEST_RIP, report->rip + report->length);
-	if (!write_fields(vcpu, &fields, &error)) {
-		exit->kind = GATE_EXIT_HOST;
-		snprintf(exit->text, sizeof(exit->text), "%.150s", error.text);
+	if (!machine_msr(vcpu, &msr))
+		return inject(vcpu, MACHINE_GP, error);
+	machine_msr_answer(&msr, registers);
+	step(vcpu);
+	return true;
+}
+
+/*
+ * Exit qualification for control-register accesses: a MOV to CR0 that changes what NE reads as, which it
+ * does when it is executed again, as all that it reads as is the guest's own; or one to CR4 that is to
+ * set VMXE.
+ */
+#define QUALIFICATION_MOV(qualification) (((qualification) & 0x3f) >> 4 == 0)
+#define QUALIFICATION_CR(qualification)	 ((qualification) & 0xf)
+
+static bool serve_control_register(struct gate_vcpu *vcpu, struct error *error)
+{
+	uint64_t shadow;
+
+	if (QUALIFICATION_CR(report_of(vcpu)->qualification) == 4)
+		return inject(vcpu, MACHINE_GP, error);
+	if (!read_field(vcpu, VMCS_CR0_SHADOW, &shadow, error))
+		return false;
+	order(vcpu, VMCS_CR0_SHADOW, shadow ^ CR0_NE);
+	return true;
+}
+
+/* Whether it is one of those two, and not of a control register that this processor insists on. */
+static bool is_control_register(const struct vmx_report *report)
+{
+	unsigned number = QUALIFICATION_CR(report->qualification);
+
+	return QUALIFICATION_MOV(report->qualification) && (number == 0 || number == 4);
+}
+
+/* What every machine's processor does at once; false without @error if it is nothing of that. */
+static bool serve_instruction(struct gate_vcpu *vcpu)
+{
+	if (report_of(vcpu)->reason != VMX_EXIT_CPUID)
+		return false;
+	machine_cpuid(vcpu->gate, &vcpu->run->s.regs.regs);
+	step(vcpu);
+	return true;
+}
+
+/* Serves what a Linux guest may do; *@served is false if it is something that ends it. */
+static bool serve_linux(struct gate_vcpu *vcpu, bool *served, struct error *error)
+{
+	*served = true;
+	switch (report_of(vcpu)->reason) {
+	case VMX_EXIT_RDMSR:
+		return serve_msr(vcpu, false, error);
+	case VMX_EXIT_WRMSR:
+		return serve_msr(vcpu, true, error);
+	case VMX_EXIT_INVD: /* Nothing is lost by not doing it. */
+		step(vcpu);
+		return true;
+	case VMX_EXIT_CONTROL_REGISTER:
+		*served = is_control_register(report_of(vcpu));
+		return !*served || serve_control_register(vcpu, error);
+	case VMX_EXIT_RDPMC:
+		return inject(vcpu, MACHINE_GP, error);
+	/* What its processor does not have. */
+	case VMX_EXIT_GETSEC:
+	case VMX_EXIT_VMCALL ... VMX_EXIT_VMXON:
+	case VMX_EXIT_MWAIT:
+	case VMX_EXIT_MONITOR:
+	case VMX_EXIT_INVEPT:
+	case VMX_EXIT_INVVPID:
+	case VMX_EXIT_XSETBV:
+	case VMX_EXIT_VMFUNC:
+		return inject(vcpu, MACHINE_UD, error);
+	default:
+		*served = false;
+		return true;
 	}
-	registers.rip = gate_label(gate_vmx_resume);
-	vcpu->run->s.regs.regs = registers;
-	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
 }
 
 /* What the VMM has set up wrongly is not the guest's mistake, and is said in the manual's words. */
@@ -454,21 +727,34 @@ static void refuse(const struct gate_vcpu *vcpu, struct gate_exit *exit)
 	}
 }
 
+static void serve_or_refuse(struct gate_vcpu *vcpu, struct gate_exit *exit)
+{
+	bool served = serve_instruction(vcpu);
+	struct error error;
+
+	exit->kind = GATE_EXIT_SERVED;
+	if (!served && vcpu->gate->guests == GATE_LINUX &&
+	    !serve_linux(vcpu, &served, &error)) {
+		exit->kind = GATE_EXIT_HOST;
+		snprintf(exit->text, sizeof(exit->text), "%.150s", error.text);
+	} else if (!served) {
+		refuse(vcpu, exit);
+	}
+}
+
+/* The guest has been entered, with all that was to be written before. */
 static void decode_exit(struct gate_vcpu *vcpu, struct gate_exit *exit)
 {
 	const struct vmx_report *report = report_of(vcpu);
 
-	switch (report->reason) {
-	case VMX_EXIT_EPT_VIOLATION:
+	vcpu->orders = 0;
+	deliver_again(vcpu);
+	if (report->reason == VMX_EXIT_EPT_VIOLATION)
 		decode_violation(report, exit);
-		break;
-	case VMX_EXIT_CPUID:
-		serve_cpuid(vcpu, exit);
-		break;
-	default:
-		refuse(vcpu, exit);
-		break;
-	}
+	else
+		serve_or_refuse(vcpu, exit);
+	vmx_go_back(vcpu, &vcpu->run->s.regs.regs);
+	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
 }
 
 static void vmx_decode(struct gate_vcpu *vcpu, struct gate_exit *exit)
@@ -503,12 +789,6 @@ static const unsigned char *vmx_finish_list(struct gate_vcpu *vcpu, const struct
 	return gate_invept_chain_end;
 }
 
-static void vmx_go_back(struct gate_vcpu *vcpu, struct kvm_regs *registers)
-{
-	(void)vcpu;
-	registers->rip = gate_label(gate_vmx_resume);
-}
-
 /* NMIs are blocked after one that was an exit, until an IRET: to the end of a chain. */
 static bool unblock_nmi(struct gate_vcpu *vcpu, struct error *error)
 {
@@ -535,6 +815,8 @@ static bool vmx_pass(struct gate_vcpu *vcpu, const struct fpa *root, struct erro
 		return gate_take_root(vcpu, root, error);
 	if (!gate_interrupt(vcpu, error))
 		return false;
+	vcpu->orders = 0;
+	deliver_again(vcpu);
 	registers = vcpu->run->s.regs.regs;
 	passed = unblock_nmi(vcpu, error) && gate_take_root(vcpu, root, error);
 	vmx_go_back(vcpu, &registers);

@@ -26,9 +26,11 @@ static const struct msr_constant {
 } constants[] = {
 	{ MACHINE_MSR_APIC_BASE, MSR_SAME, MACHINE_APIC_BASE },
 	{ 0x0000003b, MSR_SAME, 0 },	/* TSC_ADJUST */
+	{ 0x0000003a, MSR_READ_ONLY, 1 }, /* FEATURE_CONTROL: locked, without VMX */
 	{ 0x0000008b, MSR_IGNORED, 0 }, /* microcode's version */
 	{ 0x00000179, MSR_READ_ONLY, 0 }, /* MCG_CAP: no banks */
 	{ 0x0000017a, MSR_IGNORED, 0 },	  /* MCG_STATUS */
+	{ 0x000001a0, MSR_SAME, 0x1801 }, /* MISC_ENABLE: fast strings; no BTS, no PEBS */
 	{ MSR_APIC_ID, MSR_READ_ONLY, 0 },
 	{ MSR_APIC_LDR, MSR_READ_ONLY, 1 },
 	{ 0xc0010010, MSR_IGNORED, 0 }, /* SYSCFG */
@@ -39,14 +41,25 @@ static const struct msr_constant {
 };
 
 /*
- * TSC deadline; of the local APIC: version, TPR, PPR and EOI, SVR to ESR (with ISR, TMR and IRR),
- * LVT of CMCI, the other LVTs to the timer's count, its divisor, and interrupts to itself. Not ID,
- * LDR and ICR, which have to do with other CPUs.
+ * SYSENTER_CS, _ESP, _EIP; STAR, LSTAR, CSTAR, SFMASK; FS, GS and kernel GS base. Of Linux guests also
+ * TSC_AUX; TSC deadline; of the local APIC: version, TPR, PPR and EOI, SVR to ESR (with ISR, TMR and
+ * IRR), LVT of CMCI, the other LVTs to the timer's count, its divisor, and interrupts to itself. Not
+ * ID, LDR and ICR, which have to do with other CPUs.
  */
-const struct machine_msr_range machine_apic_msrs[MACHINE_APIC_MSRS] = {
-	{ 0x6e0, 0x6e0 }, { 0x803, 0x803 }, { 0x808, 0x808 }, { 0x80a, 0x80b },
-	{ 0x80f, 0x828 }, { 0x82f, 0x82f }, { 0x832, 0x839 }, { 0x83e, 0x83f },
+static const struct machine_msr_range free_msrs[] = {
+	{ 0x174, 0x176 },	    { 0xc0000081, 0xc0000084 }, { 0xc0000100, 0xc0000102 },
+	{ 0xc0000103, 0xc0000103 }, { 0x6e0, 0x6e0 },		{ 0x803, 0x803 },
+	{ 0x808, 0x808 },	    { 0x80a, 0x80b },		{ 0x80f, 0x828 },
+	{ 0x82f, 0x82f },	    { 0x832, 0x839 },		{ 0x83e, 0x83f },
 };
+
+#define FREE_TO_PROGRAMS 3u
+
+unsigned machine_free_msrs(enum gate_guests guests, const struct machine_msr_range **ranges)
+{
+	*ranges = free_msrs;
+	return guests == GATE_LINUX ? sizeof(free_msrs) / sizeof(free_msrs[0]) : FREE_TO_PROGRAMS;
+}
 
 static const struct msr_constant *find_constant(uint32_t index)
 {
@@ -119,4 +132,21 @@ bool machine_msr(const struct gate_vcpu *vcpu, struct machine_msr *msr)
 	if (found)
 		return constant(found, msr);
 	return msr->index == MSR_APIC_ICR && command(vcpu, msr);
+}
+
+struct machine_msr machine_msr_asked(const struct kvm_regs *registers, bool write)
+{
+	return (struct machine_msr){
+		.index = (uint32_t)registers->rcx,
+		.write = write,
+		.value = registers->rdx << 32 | (registers->rax & UINT32_MAX),
+	};
+}
+
+void machine_msr_answer(const struct machine_msr *msr, struct kvm_regs *registers)
+{
+	if (msr->write)
+		return;
+	registers->rax = msr->value & UINT32_MAX;
+	registers->rdx = msr->value >> 32;
 }
