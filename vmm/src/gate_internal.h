@@ -176,15 +176,20 @@ void machine_offer_timer(struct host *host);
 /* Bit n of @map says that port n is refused; @ports is a multiple of 8. */
 void machine_write_ports(const struct gate *gate, uint8_t *map, unsigned ports);
 
+/* MSRs that they may use freely: state of their own vCPU, which the gate does not depend on. */
+#define MACHINE_FREE_MSRS 10
+extern const uint32_t machine_free_msrs[MACHINE_FREE_MSRS];
+
+/* MSRs that Linux guests may use freely beside these: of their own local APIC. */
 struct machine_msr_range {
 	uint32_t first, last;
 };
 
-/*
- * MSRs that they may use freely, and how many ranges of them there are: state of their own vCPU, which
- * the gate does not depend on.
- */
-unsigned machine_free_msrs(enum gate_guests guests, const struct machine_msr_range **ranges);
+#define MACHINE_APIC_MSRS 8
+extern const struct machine_msr_range machine_apic_msrs[MACHINE_APIC_MSRS];
+
+/* All that these guests may use freely, one for each @number from 0 on; then 0. */
+uint32_t machine_free_msr(enum gate_guests guests, unsigned number);
 
 /* IA32_APIC_BASE of the first CPU, in x2APIC mode: Intel SDM Vol. 3A, "x2APIC mode". */
 #define MACHINE_MSR_APIC_BASE 0x1bu

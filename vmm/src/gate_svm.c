@@ -141,13 +141,11 @@ static void free_msr(uint8_t *map, uint32_t msr)
 static void write_msr_map(const struct gate *gate)
 {
 	uint8_t *msrs = gate_memory(gate, MSRPM_PAGE);
-	const struct machine_msr_range *range;
-	unsigned ranges = machine_free_msrs(gate->guests, &range);
+	uint32_t msr;
 
 	memset(msrs, 0xff, MSRPM_PAGES * EPT_PAGE_BYTES);
-	for (; ranges; ranges--, range++)
-		for (uint32_t msr = range->first; msr <= range->last; msr++)
-			free_msr(msrs, msr);
+	for (unsigned i = 0; (msr = machine_free_msr(gate->guests, i)); i++)
+		free_msr(msrs, msr);
 }
 
 static bool svm_create(struct gate *gate, struct error *error)

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#include "gate_internal.h"
+#include "gate_vmx.h"
 #include "linux_boot.h"
 
 /* Pages of GATE_PAGE_COMMON. */
@@ -20,7 +20,6 @@ enum { PORTS_LOW = GATE_PAGE_COMMON, PORTS_HIGH, MSRS };
 /* Pages of a vCPU. */
 enum { PAGE_GATE, PAGE_VMXON, PAGE_VMCS };
 
-#define CR4_VMXE	    0x2000u
 #define MSR_FEATURE_CONTROL 0x3au
 #define FEATURE_CONTROL_ON  5u /* locked, VMX allowed outside SMX */
 
@@ -63,19 +62,13 @@ enum { PAGE_GATE, PAGE_VMXON, PAGE_VMCS };
 #define PAT_RESET UINT64_C(0x0007040600070406)
 #define GATE_EFER UINT64_C(0xd00) /* NXE, LMA, LME */
 
-/* CR0.NE cannot be 0 in VMX operation. CR0.PE tells real mode, in which exceptions have no error code. */
+/* Where it is 0, in real mode, exceptions have no error code. */
 #define CR0_PE UINT64_C(1)
-#define CR0_NE (UINT64_C(1) << 5)
 
 /* An EPT pointer's low bits: write-back, four levels; no accessed and dirty bits. */
 #define EPTP_BITS (UINT64_C(6) | UINT64_C(3) << 3)
 
-#define VMCS_EPT_POINTER      0x201au
-#define VMCS_ENTRY_EVENT      0x4016u
-#define VMCS_ENTRY_ERROR      0x4018u
-#define VMCS_INTERRUPTIBILITY 0x4824u
-#define VMCS_CR0_SHADOW	      0x6004u
-#define VMCS_GUEST_CR0	      0x6800u
+#define VMCS_EPT_POINTER 0x201au
 
 /* An event's bits that an entry takes: vector, type, error code, valid; all others must be 0. */
 #define EVENT_BITS UINT64_C(0x80000fff)
@@ -245,13 +238,11 @@ static void free_msr(uint8_t *map, uint32_t msr)
 static void write_msr_map(const struct gate *gate)
 {
 	uint8_t *msrs = gate_memory(gate, MSRS);
-	const struct machine_msr_range *range;
-	unsigned ranges = machine_free_msrs(gate->guests, &range);
+	uint32_t msr;
 
 	memset(msrs, 0xff, EPT_PAGE_BYTES);
-	for (; ranges; ranges--, range++)
-		for (uint32_t msr = range->first; msr <= range->last; msr++)
-			free_msr(msrs, msr);
+	for (unsigned i = 0; (msr = machine_free_msr(gate->guests, i)); i++)
+		free_msr(msrs, msr);
 	if (gate->guests == GATE_PROGRAMS)
 		return;
 	free_msr(msrs, MSR_EFER);
@@ -279,26 +270,13 @@ static bool vmx_prepare(struct gate_vcpu *vcpu, struct error *error)
 
 /* ---- a guest's VMCS ---- */
 
-/* Fields to write, gathered for one run of the gate's chain. */
-struct fields {
-	uint64_t *list;
-	size_t count;
-};
-
-static void put(struct fields *fields, uint64_t field, uint64_t value)
-{
-	fields->list[2 * fields->count] = field;
-	fields->list[2 * fields->count + 1] = value;
-	fields->count++;
-}
-
 static uint64_t list_at(const struct gate_vcpu *vcpu)
 {
 	return gate_window(gate_vcpu_at(vcpu, PAGE_GATE) +
 			   offsetof(struct gate_page_layout, list));
 }
 
-static bool write_fields(struct gate_vcpu *vcpu, const struct fields *fields,
+static bool write_fields(struct gate_vcpu *vcpu, const struct vmx_fields *fields,
 			 struct error *error)
 {
 	uint64_t end = gate_label(gate_vmx_write_end);
@@ -307,21 +285,35 @@ static bool write_fields(struct gate_vcpu *vcpu, const struct fields *fields,
 			      error);
 }
 
-/* Reads @field of the VMCS. The vCPU is in its gate; it keeps its registers. */
-static bool read_field(struct gate_vcpu *vcpu, uint64_t field, uint64_t *value,
-		       struct error *error)
+/* Each value takes the place of its field on the list that the gate reads, which is behind it by then. */
+bool vmx_read_fields(struct gate_vcpu *vcpu, struct vmx_fields *fields, struct error *error)
 {
 	struct kvm_regs registers = vcpu->run->s.regs.regs;
 	uint64_t *list = gate_layout(vcpu)->list;
 	bool done;
 
-	list[0] = field;
-	list[1] = list_at(vcpu) + 2 * sizeof(*list);
-	done = gate_run_chain(vcpu, gate_label(gate_vmx_read_end) - GATE_CHAIN_READ_BYTES,
+	for (size_t i = 0; i < fields->count; i++) {
+		list[2 * i] = fields->list[2 * i];
+		list[2 * i + 1] = list_at(vcpu) + 2 * i * sizeof(*list);
+	}
+	done = gate_run_chain(vcpu,
+			      gate_label(gate_vmx_read_end) - fields->count * GATE_CHAIN_READ_BYTES,
 			      list_at(vcpu), error);
-	*value = list[2];
+	for (size_t i = 0; i < fields->count; i++)
+		fields->list[2 * i + 1] = list[2 * i];
 	vcpu->run->s.regs.regs = registers;
 	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
+	return done;
+}
+
+static bool read_field(struct gate_vcpu *vcpu, uint64_t field, uint64_t *value,
+		       struct error *error)
+{
+	uint64_t list[2] = { field };
+	struct vmx_fields fields = { list, 1 };
+	bool done = vmx_read_fields(vcpu, &fields, error);
+
+	*value = list[1];
 	return done;
 }
 
@@ -390,132 +382,116 @@ static bool inject(struct gate_vcpu *vcpu, enum machine_vector vector, struct er
 
 /* ---- a guest's start ---- */
 
-static void put_controls(struct fields *fields, const struct gate_vmx *vmx, struct fpa root)
+static void put_controls(struct vmx_fields *fields, const struct gate_vmx *vmx, struct fpa root)
 {
-	put(fields, 0x4000, vmx->pin);
-	put(fields, 0x4002, vmx->proc);
-	put(fields, 0x401e, vmx->proc_2);
-	put(fields, 0x400c, vmx->exit);
-	put(fields, 0x4012, vmx->entry);
-	put(fields, 0x2000, PORTS_LOW * EPT_PAGE_BYTES);
-	put(fields, 0x2002, PORTS_HIGH * EPT_PAGE_BYTES);
-	put(fields, 0x2004, MSRS * EPT_PAGE_BYTES);
-	put(fields, VMCS_EPT_POINTER, root.v | EPTP_BITS);
-	put(fields, 0x2800, UINT64_MAX); /* no linked VMCS */
-	put(fields, 0x4004, 0);		 /* exceptions are the guest's own */
-	put(fields, 0x6000, 0);		 /* CR0 is a program's own too, */
-	put(fields, 0x6002, CR4_VMXE);	 /* CR4 but for VMXE, which it sees as 0 */
-	put(fields, 0x6006, 0);
+	vmx_put(fields, 0x4000, vmx->pin);
+	vmx_put(fields, 0x4002, vmx->proc);
+	vmx_put(fields, 0x401e, vmx->proc_2);
+	vmx_put(fields, 0x400c, vmx->exit);
+	vmx_put(fields, 0x2000, PORTS_LOW * EPT_PAGE_BYTES);
+	vmx_put(fields, 0x2002, PORTS_HIGH * EPT_PAGE_BYTES);
+	vmx_put(fields, 0x2004, MSRS * EPT_PAGE_BYTES);
+	vmx_put(fields, VMCS_EPT_POINTER, root.v | EPTP_BITS);
+	vmx_put(fields, 0x2800, UINT64_MAX); /* no linked VMCS */
+	vmx_put(fields, 0x4004, 0);		 /* exceptions are the guest's own */
+	vmx_put(fields, 0x6002, VMX_CR4_VMXE); /* CR4 too but for this, which it sees as 0 */
+	vmx_put(fields, 0x6006, 0);
 }
 
-/* ES, CS, SS, DS, FS, GS, LDTR, TR, in the order of their fields. */
-struct vmcs_segment {
-	uint64_t selector;
-	uint64_t limit;
-	uint64_t access;
-};
-
-static void put_segments(struct fields *fields, struct vmcs_segment code, struct vmcs_segment data)
+/* A flat segment with a descriptor's type and flags. */
+static struct kvm_segment segment_of(unsigned selector, uint64_t descriptor)
 {
-	const struct vmcs_segment segments[] = {
-		data, code, data, data, data, data, { 0, 0, 0x10000 }, { 24, 0xffff, 0x8b },
+	return (struct kvm_segment){
+		.selector = (uint16_t)selector,
+		.limit = 0xffffffff,
+		.type = descriptor >> 40 & 15,
+		.s = descriptor >> 44 & 1,
+		.dpl = descriptor >> 45 & 3,
+		.present = descriptor >> 47 & 1,
+		.avl = descriptor >> 52 & 1,
+		.l = descriptor >> 53 & 1,
+		.db = descriptor >> 54 & 1,
+		.g = descriptor >> 55 & 1,
 	};
-
-	for (unsigned i = 0; i < sizeof(segments) / sizeof(segments[0]); i++) {
-		put(fields, 0x0800 + 2 * i, segments[i].selector);
-		put(fields, 0x4800 + 2 * i, segments[i].limit);
-		put(fields, 0x4814 + 2 * i, segments[i].access);
-		put(fields, 0x6806 + 2 * i, 0);
-	}
-}
-
-static void put_gdt(struct fields *fields, uint64_t base, uint64_t limit)
-{
-	put(fields, 0x6816, base);
-	put(fields, 0x4810, limit);
 }
 
 /* What all guests start with, as it is after a reset: an unexpected exception is a triple fault. */
-static void put_processor(struct fields *fields)
+static struct vmx_guest new_guest(struct kvm_segment code, struct kvm_segment data)
 {
-	put(fields, 0x6818, 0); /* IDT */
-	put(fields, 0x4812, 0);
-	put(fields, 0x681a, 0x400); /* DR7 */
-	put(fields, VMCS_INTERRUPTIBILITY, 0);
-	put(fields, VMCS_ENTRY_EVENT, 0);
-	put(fields, 0x4826, 0); /* active */
-	put(fields, 0x6822, 0); /* no pending debug exceptions */
-	put(fields, 0x2802, 0); /* DEBUGCTL */
-	put(fields, 0x482a, 0); /* SYSENTER */
-	put(fields, 0x6824, 0);
-	put(fields, 0x6826, 0);
+	return (struct vmx_guest){
+		.sregs = {
+			.cs = code,
+			.ds = data,
+			.es = data,
+			.fs = data,
+			.gs = data,
+			.ss = data,
+			.tr = { .selector = 24, .limit = 0xffff, .type = 11, .present = 1 },
+			.ldt = { .unusable = 1 },
+		},
+		.rflags = 2,
+		.dr7 = 0x400,
+		.pat = PAT_RESET,
+	};
 }
 
-static void put_program(struct fields *fields, const struct gate_start *start)
+static struct vmx_guest new_program(const struct gate_start *start)
 {
-	put_processor(fields);
-	put_segments(fields, (struct vmcs_segment){ 8, 0xffffffff, 0xa09b },
-		     (struct vmcs_segment){ 16, 0xffffffff, 0xc093 });
-	put_gdt(fields, 0, 0);
-	put(fields, VMCS_GUEST_CR0, 0x80010033);
-	put(fields, 0x6802, start->machine_root.v);
-	put(fields, 0x6804, 0x620 | CR4_VMXE);
-	put(fields, VMCS_GUEST_RSP, start->stack.v);
-	put(fields, VMCS_GUEST_RIP, start->entry.v);
-	put(fields, VMCS_GUEST_RFLAGS, 2);
-}
+	struct vmx_guest guest = new_guest(segment_of(8, UINT64_C(0x00af9b000000ffff)),
+					   segment_of(16, UINT64_C(0x00cf93000000ffff)));
 
-/* SDM Vol. 3C, "Guest register state": a descriptor's type and flags, without its limit between them. */
-static struct vmcs_segment segment_of(uint64_t selector, uint64_t descriptor)
-{
-	return (struct vmcs_segment){ selector, 0xffffffff, descriptor >> 40 & 0xf0ff };
+	guest.sregs.cr0 = 0x80010033;
+	guest.sregs.cr3 = start->machine_root.v;
+	guest.sregs.cr4 = 0x620;
+	guest.sregs.efer = GATE_EFER;
+	guest.rip = start->entry.v;
+	guest.rsp = start->stack.v;
+	return guest;
 }
 
 /* As the boot protocol wants it. */
-static void put_linux(struct fields *fields, const struct linux_start *start)
+static struct vmx_guest new_linux(const struct linux_start *start)
 {
-	put_processor(fields);
-	put_segments(fields, segment_of(start->code_selector, start->code),
-		     segment_of(start->data_selector, start->data));
-	put_gdt(fields, start->gdt.v, start->gdt_limit);
-	put(fields, 0x6000, CR0_NE); /* CR0's bit that the processor holds on to, and what it reads as */
-	put(fields, VMCS_CR0_SHADOW, start->cr0);
-	put(fields, VMCS_GUEST_CR0, start->cr0 | CR0_NE);
-	put(fields, 0x6802, start->cr3);
-	put(fields, 0x6804, start->cr4 | CR4_VMXE);
-	put(fields, 0x2806, start->efer);
-	put(fields, 0x2804, PAT_RESET);
-	put(fields, VMCS_GUEST_RSP, 0);
-	put(fields, VMCS_GUEST_RIP, start->rip);
-	put(fields, VMCS_GUEST_RFLAGS, start->rflags);
+	struct vmx_guest guest = new_guest(segment_of(start->code_selector, start->code),
+					   segment_of(start->data_selector, start->data));
+
+	guest.sregs.gdt = (struct kvm_dtable){ .base = start->gdt.v,
+					       .limit = (uint16_t)start->gdt_limit };
+	guest.sregs.cr0 = start->cr0;
+	guest.sregs.cr3 = start->cr3;
+	guest.sregs.cr4 = start->cr4;
+	guest.sregs.efer = start->efer;
+	guest.rip = start->rip;
+	guest.rflags = start->rflags;
+	return guest;
 }
 
 /* The gate's own state, to which the processor returns. */
-static void put_host(struct fields *fields, const struct gate_vcpu *vcpu)
+static void put_host(struct vmx_fields *fields, const struct gate_vcpu *vcpu)
 {
 	uint64_t page = gate_window(gate_vcpu_at(vcpu, PAGE_GATE));
 
-	put(fields, 0x0c00, SELECTOR_GATE_DATA);
-	put(fields, 0x0c02, SELECTOR_GATE_CODE);
-	put(fields, 0x0c04, SELECTOR_GATE_DATA);
-	put(fields, 0x0c06, SELECTOR_GATE_DATA);
-	put(fields, 0x0c08, SELECTOR_GATE_DATA);
-	put(fields, 0x0c0a, SELECTOR_GATE_DATA);
-	put(fields, 0x0c0c, SELECTOR_TSS);
-	put(fields, 0x6c00, 0x80010033);
-	put(fields, 0x6c02, vcpu->gate->service_root.v);
-	put(fields, 0x6c04, 0x620 | CR4_VMXE);
-	put(fields, 0x6c06, 0);
-	put(fields, 0x6c08, 0);
-	put(fields, 0x6c0a, page); /* TR */
-	put(fields, 0x6c0c, gate_window(GATE_PAGE_GDT * EPT_PAGE_BYTES));
-	put(fields, 0x6c0e, gate_window(GATE_PAGE_IDT * EPT_PAGE_BYTES));
-	put(fields, 0x6c14, page + offsetof(struct gate_page_layout, report));
-	put(fields, 0x6c16, gate_label(gate_vmx_exit));
+	vmx_put(fields, 0x0c00, SELECTOR_GATE_DATA);
+	vmx_put(fields, 0x0c02, SELECTOR_GATE_CODE);
+	vmx_put(fields, 0x0c04, SELECTOR_GATE_DATA);
+	vmx_put(fields, 0x0c06, SELECTOR_GATE_DATA);
+	vmx_put(fields, 0x0c08, SELECTOR_GATE_DATA);
+	vmx_put(fields, 0x0c0a, SELECTOR_GATE_DATA);
+	vmx_put(fields, 0x0c0c, SELECTOR_TSS);
+	vmx_put(fields, 0x6c00, 0x80010033);
+	vmx_put(fields, 0x6c02, vcpu->gate->service_root.v);
+	vmx_put(fields, 0x6c04, 0x620 | VMX_CR4_VMXE);
+	vmx_put(fields, 0x6c06, 0);
+	vmx_put(fields, 0x6c08, 0);
+	vmx_put(fields, 0x6c0a, page); /* TR */
+	vmx_put(fields, 0x6c0c, gate_window(GATE_PAGE_GDT * EPT_PAGE_BYTES));
+	vmx_put(fields, 0x6c0e, gate_window(GATE_PAGE_IDT * EPT_PAGE_BYTES));
+	vmx_put(fields, 0x6c14, page + offsetof(struct gate_page_layout, report));
+	vmx_put(fields, 0x6c16, gate_label(gate_vmx_exit));
 	if (vcpu->gate->guests == GATE_PROGRAMS)
 		return;
-	put(fields, 0x2c00, PAT_RESET);
-	put(fields, 0x2c02, GATE_EFER);
+	vmx_put(fields, 0x2c00, PAT_RESET);
+	vmx_put(fields, 0x2c02, GATE_EFER);
 }
 
 /* VMXON, and a VMCS that is current and clear. */
@@ -528,26 +504,26 @@ static bool begin_vmx(struct gate_vcpu *vcpu, struct error *error)
 	return gate_run_chain(vcpu, gate_label(gate_vmx_begin), list_at(vcpu), error);
 }
 
-static bool vmx_start(struct gate_vcpu *vcpu, const struct gate_start *start, struct error *error)
+/* The gate is about to enter a guest with these registers; general registers are the caller's. */
+static bool begin_guest(struct gate_vcpu *vcpu, struct fpa root, const struct vmx_guest *guest,
+			struct error *error)
 {
-	struct fields fields = { .list = gate_layout(vcpu)->list };
+	struct vmx_fields fields = { .list = gate_layout(vcpu)->list };
+	struct kvm_regs registers = vcpu->run->s.regs.regs;
 
 	if (!gate_set_sregs(vcpu, vcpu->gate->service_root, SELECTOR_GATE_CODE,
-			    SELECTOR_GATE_DATA, 0, CR4_VMXE, error) ||
+			    SELECTOR_GATE_DATA, 0, VMX_CR4_VMXE, error) ||
 	    (!vcpu->entered && !begin_vmx(vcpu, error)))
 		return false;
-	put_controls(&fields, &vcpu->gate->vmx, start->root);
+	put_controls(&fields, &vcpu->gate->vmx, root);
 	put_host(&fields, vcpu);
 	if (!write_fields(vcpu, &fields, error))
 		return false;
 	fields.count = 0;
-	if (start->linux_start)
-		put_linux(&fields, start->linux_start);
-	else
-		put_program(&fields, start);
+	vmx_put_guest(&fields, &vcpu->gate->vmx, guest);
 	if (!write_fields(vcpu, &fields, error))
 		return false;
-	vcpu->run->s.regs.regs = gate_first_registers(start);
+	vcpu->run->s.regs.regs = registers;
 	vcpu->run->s.regs.regs.rip =
 		gate_label(vcpu->entered ? gate_vmx_resume : gate_vmx_launch);
 	vcpu->run->s.regs.regs.rflags = 2;
@@ -555,6 +531,15 @@ static bool vmx_start(struct gate_vcpu *vcpu, const struct gate_start *start, st
 	vcpu->entered = true;
 	vcpu->orders = 0;
 	return true;
+}
+
+static bool vmx_start(struct gate_vcpu *vcpu, const struct gate_start *start, struct error *error)
+{
+	struct vmx_guest guest = start->linux_start ? new_linux(start->linux_start) :
+						      new_program(start);
+
+	vcpu->run->s.regs.regs = gate_first_registers(start);
+	return begin_guest(vcpu, start->root, &guest, error);
 }
 
 /* ---- exits ---- */
@@ -620,7 +605,7 @@ static bool serve_control_register(struct gate_vcpu *vcpu, struct error *error)
 		return inject(vcpu, MACHINE_GP, error);
 	if (!read_field(vcpu, VMCS_CR0_SHADOW, &shadow, error))
 		return false;
-	order(vcpu, VMCS_CR0_SHADOW, shadow ^ CR0_NE);
+	order(vcpu, VMCS_CR0_SHADOW, shadow ^ VMX_CR0_NE);
 	return true;
 }
 
@@ -802,27 +787,56 @@ static bool unblock_nmi(struct gate_vcpu *vcpu, struct error *error)
 	return gate_run_chain(vcpu, gate_label(gate_nmi_return), list_at(vcpu), error);
 }
 
-/* In its gate or, by an NMI, from its guest there. */
-static bool vmx_pass(struct gate_vcpu *vcpu, const struct fpa *root, struct error *error)
+/* Whether the vCPU, which is not in its guest, has come out of it, and its gate has not said so yet. */
+static bool exit_is_unreported(const struct gate_vcpu *vcpu)
+{
+	return vcpu->run->s.regs.regs.rip >= gate_label(gate_vmx_exit);
+}
+
+/* To the gate's report, at which nobody looks: what the guest came out for it does again. */
+static bool leave_guest(struct gate_vcpu *vcpu, struct error *error)
 {
 	struct kvm_regs registers;
-	bool in_guest;
-	bool passed;
+	bool left;
 
-	if (!gate_in_guest(vcpu, &in_guest, error))
-		return false;
-	if (!in_guest)
-		return gate_take_root(vcpu, root, error);
 	if (!gate_interrupt(vcpu, error))
 		return false;
 	vcpu->orders = 0;
 	deliver_again(vcpu);
 	registers = vcpu->run->s.regs.regs;
-	passed = unblock_nmi(vcpu, error) && gate_take_root(vcpu, root, error);
+	left = unblock_nmi(vcpu, error);
 	vmx_go_back(vcpu, &registers);
 	vcpu->run->s.regs.regs = registers;
 	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
-	return passed;
+	return left;
+}
+
+/* Before the first of the orders, with the registers that they take, wherever among them the vCPU is. */
+static void begin_orders_again(struct gate_vcpu *vcpu)
+{
+	const uint64_t *end = &gate_layout(vcpu)->orders[2 * vcpu->orders];
+	struct kvm_regs *registers = &vcpu->run->s.regs.regs;
+
+	if (!vcpu->orders)
+		return;
+	registers->rcx = end[0];
+	registers->rdx = end[1];
+	vmx_go_back(vcpu, registers);
+	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
+}
+
+/* In its gate or, by an NMI, from its guest there. */
+static bool vmx_pass(struct gate_vcpu *vcpu, const struct fpa *root, struct error *error)
+{
+	bool in_guest;
+
+	if (!gate_in_guest(vcpu, &in_guest, error))
+		return false;
+	if (!in_guest && !exit_is_unreported(vcpu))
+		begin_orders_again(vcpu);
+	else if (!leave_guest(vcpu, error))
+		return false;
+	return gate_take_root(vcpu, root, error);
 }
 
 static void vmx_registers(const struct gate_vcpu *vcpu, const struct gate_exit *exit,

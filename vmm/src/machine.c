@@ -109,6 +109,12 @@ void machine_cpuid(const struct gate *gate, struct kvm_regs *registers)
 	registers->rdx = (entry->edx & rule->edx) | rule->set.edx;
 }
 
+/* SYSENTER_CS, _ESP, _EIP; STAR, LSTAR, CSTAR, SFMASK; FS, GS and kernel GS base. */
+const uint32_t machine_free_msrs[MACHINE_FREE_MSRS] = {
+	0x174,	    0x175,	0x176,	    0xc0000081, 0xc0000082,
+	0xc0000083, 0xc0000084, 0xc0000100, 0xc0000101, 0xc0000102,
+};
+
 bool machine_has_invpcid(const struct gate *gate)
 {
 	struct kvm_regs registers = { .rax = 7 };

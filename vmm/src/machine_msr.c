@@ -11,6 +11,7 @@
 #define MSR_APIC_ID  0x802u
 #define MSR_APIC_LDR 0x80du
 #define MSR_APIC_ICR 0x830u
+#define MSR_TSC_AUX  0xc0000103u
 
 /* What there is to know of those that always read the same. */
 enum msr_write {
@@ -41,24 +42,34 @@ static const struct msr_constant {
 };
 
 /*
- * SYSENTER_CS, _ESP, _EIP; STAR, LSTAR, CSTAR, SFMASK; FS, GS and kernel GS base. Of Linux guests also
- * TSC_AUX; TSC deadline; of the local APIC: version, TPR, PPR and EOI, SVR to ESR (with ISR, TMR and
- * IRR), LVT of CMCI, the other LVTs to the timer's count, its divisor, and interrupts to itself. Not
- * ID, LDR and ICR, which have to do with other CPUs.
+ * TSC deadline; of the local APIC: version, TPR, PPR and EOI, SVR to ESR (with ISR, TMR and IRR),
+ * LVT of CMCI, the other LVTs to the timer's count, its divisor, and interrupts to itself. Not ID,
+ * LDR and ICR, which have to do with other CPUs.
  */
-static const struct machine_msr_range free_msrs[] = {
-	{ 0x174, 0x176 },	    { 0xc0000081, 0xc0000084 }, { 0xc0000100, 0xc0000102 },
-	{ 0xc0000103, 0xc0000103 }, { 0x6e0, 0x6e0 },		{ 0x803, 0x803 },
-	{ 0x808, 0x808 },	    { 0x80a, 0x80b },		{ 0x80f, 0x828 },
-	{ 0x82f, 0x82f },	    { 0x832, 0x839 },		{ 0x83e, 0x83f },
+const struct machine_msr_range machine_apic_msrs[MACHINE_APIC_MSRS] = {
+	{ 0x6e0, 0x6e0 }, { 0x803, 0x803 }, { 0x808, 0x808 }, { 0x80a, 0x80b },
+	{ 0x80f, 0x828 }, { 0x82f, 0x82f }, { 0x832, 0x839 }, { 0x83e, 0x83f },
 };
 
-#define FREE_TO_PROGRAMS 3u
-
-unsigned machine_free_msrs(enum gate_guests guests, const struct machine_msr_range **ranges)
+uint32_t machine_free_msr(enum gate_guests guests, unsigned number)
 {
-	*ranges = free_msrs;
-	return guests == GATE_LINUX ? sizeof(free_msrs) / sizeof(free_msrs[0]) : FREE_TO_PROGRAMS;
+	if (number < MACHINE_FREE_MSRS)
+		return machine_free_msrs[number];
+	if (guests != GATE_LINUX)
+		return 0;
+	number -= MACHINE_FREE_MSRS;
+	if (number == 0)
+		return MSR_TSC_AUX;
+	number--;
+	for (unsigned i = 0; i < MACHINE_APIC_MSRS; i++) {
+		const struct machine_msr_range *range = &machine_apic_msrs[i];
+		unsigned count = range->last - range->first + 1;
+
+		if (number < count)
+			return range->first + number;
+		number -= count;
+	}
+	return 0;
 }
 
 static const struct msr_constant *find_constant(uint32_t index)
