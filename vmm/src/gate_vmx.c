@@ -6,6 +6,7 @@
  * References: Intel SDM Vol. 3C, chapters "Virtual machine control structures" to "VM exits", and
  * Vol. 3D, Appendix A, "VMX capability reporting facility", and B, "Field encoding in VMCS".
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -324,6 +325,7 @@ static void order(struct gate_vcpu *vcpu, uint64_t field, uint64_t value)
 {
 	uint64_t *at = &gate_layout(vcpu)->orders[2 * vcpu->orders];
 
+	assert(vcpu->orders < GATE_CHAIN_ORDERS);
 	at[0] = field;
 	at[1] = value;
 	vcpu->orders++;

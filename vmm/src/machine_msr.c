@@ -26,8 +26,8 @@ static const struct msr_constant {
 	uint64_t value;
 } constants[] = {
 	{ MACHINE_MSR_APIC_BASE, MSR_SAME, MACHINE_APIC_BASE },
-	{ 0x0000003b, MSR_SAME, 0 },	/* TSC_ADJUST */
 	{ 0x0000003a, MSR_READ_ONLY, 1 }, /* FEATURE_CONTROL: locked, without VMX */
+	{ 0x0000003b, MSR_SAME, 0 },	/* TSC_ADJUST */
 	{ 0x0000008b, MSR_IGNORED, 0 }, /* microcode's version */
 	{ 0x00000179, MSR_READ_ONLY, 0 }, /* MCG_CAP: no banks */
 	{ 0x0000017a, MSR_IGNORED, 0 },	  /* MCG_STATUS */
