@@ -455,9 +455,9 @@ static bool create_seats(struct fleet *fleet, struct error *error)
 
 static bool check_linux(const struct fleet_config *config, struct error *error)
 {
-	if (config->engine != ENGINE_SVM)
+	if (config->engine == ENGINE_DIRECT)
 		return error_set(error, EXIT_HOST,
-				 "Linux guests need engine svm, this host runs guests by engine %s",
+				 "Linux guests need engine vmx or svm, this host runs guests by engine %s",
 				 engine_name(config->engine));
 	return true;
 }

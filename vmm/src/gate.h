@@ -71,6 +71,7 @@ struct gate_vcpu {
 	bool used;     /* a guest has run on it: it has registers to forget */
 	bool entered;  /* vmx: the guest was launched, and is resumed from now on */
 	bool in_gate;  /* the last exit was one of its gate, where chains can run */
+	unsigned orders; /* vmx: how many fields its gate writes on the way back to the guest */
 	uint64_t runs; /* of its gate, to commit edits or to have a root */
 };
 
@@ -206,7 +207,7 @@ void gate_set_result(struct gate_vcpu *vcpu, uint64_t value);
  * All that a Linux guest can notice of its CPU. The vCPU has passed its gate (gate_pass()), and has not
  * been entered since; nobody else uses it. False if KVM failed.
  */
-bool gate_save(const struct gate_vcpu *vcpu, struct vcpu_state *state, struct error *error);
+bool gate_save(struct gate_vcpu *vcpu, struct vcpu_state *state, struct error *error);
 
 /* From where a guest goes on. */
 struct gate_restart {

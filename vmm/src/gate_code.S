@@ -112,11 +112,34 @@ gate_vmx_begin:
 gate_vmx_write_end:
 	outb %al, $GATE_PORT_DONE
 
-/* Entering: the first time by vmlaunch, later by vmresume. What comes after them runs if they fail. */
+/* Reading fields: the stack is a list of fields and of addresses to put their values at. */
+	.rept GATE_CHAIN_READS
+	popq %rcx
+	popq %rdx
+	vmread %rcx, (%rdx)
+	.endr
+	.globl gate_vmx_read_end
+gate_vmx_read_end:
+	outb %al, $GATE_PORT_DONE
+
+/*
+ * Entering: the first time by vmlaunch, later by vmresume. What comes after them runs if they fail. Before
+ * vmresume fields can be written, from such a list that ends with what was in the two registers that
+ * this takes.
+ */
 	.globl gate_vmx_launch
 gate_vmx_launch:
 	vmlaunch
 	jmp 2f
+	.rept GATE_CHAIN_ORDERS
+	popq %rcx
+	popq %rdx
+	vmwrite %rdx, %rcx
+	.endr
+	.globl gate_vmx_orders_end
+gate_vmx_orders_end:
+	popq %rcx
+	popq %rdx
 	.globl gate_vmx_resume
 gate_vmx_resume:
 	vmresume
@@ -146,6 +169,10 @@ gate_vmx_exit:
 	vmread %rax, GATE_VMX_RSP(%rsp)
 	movl $VMCS_GUEST_RFLAGS, %eax
 	vmread %rax, GATE_VMX_RFLAGS(%rsp)
+	movl $VMCS_VECTORING, %eax
+	vmread %rax, GATE_VMX_EVENT(%rsp)
+	movl $VMCS_VECTORING_ERROR, %eax
+	vmread %rax, GATE_VMX_EVENT_ERROR(%rsp)
 	movq GATE_VMX_RAX(%rsp), %rax
 	outb %al, $GATE_PORT_EXIT
 	jmp gate_vmx_resume

@@ -23,6 +23,11 @@
 #define GATE_CHAIN_WRITES	96
 #define GATE_CHAIN_WRITE_BYTES	5 /* of code: pop %rcx, pop %rdx, vmwrite %rdx, %rcx */
 
+/* Those that it writes on its way back to the guest, and those that one run of it reads. */
+#define GATE_CHAIN_ORDERS     8
+#define GATE_CHAIN_READS      96
+#define GATE_CHAIN_READ_BYTES 5 /* of code: pop %rcx, pop %rdx, vmread %rcx, (%rdx) */
+
 /*
  * Where the vmx gate leaves what it read of the VMCS, from HOST_RSP on. The first slot keeps the
  * guest's rax meanwhile.
@@ -35,12 +40,16 @@
 #define GATE_VMX_LENGTH	       40
 #define GATE_VMX_RSP	       48
 #define GATE_VMX_RFLAGS	       56
-#define GATE_VMX_REPORT_BYTES  64
+#define GATE_VMX_EVENT	       64
+#define GATE_VMX_EVENT_ERROR   72
+#define GATE_VMX_REPORT_BYTES  80
 
 /* Encodings of VMCS fields: Intel SDM Vol. 3D, Appendix B, "Field encoding in VMCS". */
 #define VMCS_GUEST_PHYSICAL	0x2400
 #define VMCS_INSTRUCTION_ERROR	0x4400
 #define VMCS_EXIT_REASON	0x4402
+#define VMCS_VECTORING		0x4408
+#define VMCS_VECTORING_ERROR	0x440a
 #define VMCS_INSTRUCTION_LENGTH 0x440c
 #define VMCS_EXIT_QUALIFICATION 0x6400
 #define VMCS_GUEST_RSP		0x681c

@@ -10,7 +10,8 @@ extern const unsigned char gate_code[], gate_code_end[];
 extern const unsigned char gate_chain_end[], gate_root_chain_end[], gate_invept_chain_end[];
 extern const unsigned char gate_nmi_return[];
 extern const unsigned char gate_svm_enter[], gate_svm_take_nmi[];
-extern const unsigned char gate_vmx_begin[], gate_vmx_write_end[];
+extern const unsigned char gate_vmx_begin[], gate_vmx_write_end[], gate_vmx_read_end[];
+extern const unsigned char gate_vmx_orders_end[];
 extern const unsigned char gate_vmx_launch[], gate_vmx_resume[], gate_vmx_exit[];
 
 /*
@@ -50,8 +51,9 @@ struct gate_page_layout {
 	uint8_t unused[0x100 - 104 - 0x100 / 8 - 1];
 	uint64_t report[GATE_VMX_REPORT_BYTES / 8 + 2];
 	uint64_t list[2 * GATE_CHAIN_EDITS + 8];
+	uint64_t orders[2 * GATE_CHAIN_ORDERS + 2]; /* vmx: fields to write on the way to the guest */
 	uint8_t stack[0x1000 - 0x100 - 8 * (GATE_VMX_REPORT_BYTES / 8 + 2) -
-		      8 * (2 * GATE_CHAIN_EDITS + 8)];
+		      8 * (2 * GATE_CHAIN_EDITS + 8) - 8 * (2 * GATE_CHAIN_ORDERS + 2)];
 };
 
 _Static_assert(sizeof(struct gate_page_layout) == EPT_PAGE_BYTES, "a gate page is one page");
@@ -88,7 +90,7 @@ struct gate_ops {
 	 * What the guest's processor and the gate's have one each of, for a vCPU at its gate. Restoring
 	 * leaves the vCPU about to enter its guest with @root. NULL where there are no Linux guests.
 	 */
-	void (*save)(const struct gate_vcpu *vcpu, struct vcpu_state *state);
+	bool (*save)(struct gate_vcpu *vcpu, struct vcpu_state *state, struct error *error);
 	bool (*restore)(struct gate_vcpu *vcpu, struct fpa root, const struct vcpu_state *state,
 			struct error *error);
 };
@@ -190,9 +192,17 @@ void machine_cpuid(const struct gate *gate, struct kvm_regs *registers);
  */
 void machine_cpuid_place(const struct gate_vcpu *vcpu, uint32_t leaf, uint32_t index,
 			 struct kvm_regs *registers);
+/* Both: what the vCPU answers the CPUID instruction. */
+void machine_answer_cpuid(const struct gate_vcpu *vcpu, struct kvm_regs *registers);
+
+/* Whether guests see that there is the instruction INVPCID, which vmx must be told to allow. */
+bool machine_has_invpcid(const struct gate *gate);
 
 /* Has KVM offer the local APIC's timer that counts as the TSC does. */
 void machine_offer_timer(struct host *host);
+
+/* Bit n of @map says that port n is refused; @ports is a multiple of 8. */
+void machine_write_ports(const struct gate *gate, uint8_t *map, unsigned ports);
 
 /* MSRs that they may use freely: state of their own vCPU, which the gate does not depend on. */
 #define MACHINE_FREE_MSRS 10
@@ -205,6 +215,9 @@ struct machine_msr_range {
 
 #define MACHINE_APIC_MSRS 8
 extern const struct machine_msr_range machine_apic_msrs[MACHINE_APIC_MSRS];
+
+/* All that these guests may use freely, one for each @number from 0 on; then 0. */
+uint32_t machine_free_msr(enum gate_guests guests, unsigned number);
 
 /* IA32_APIC_BASE of the first CPU, in x2APIC mode: Intel SDM Vol. 3A, "x2APIC mode". */
 #define MACHINE_MSR_APIC_BASE 0x1bu
@@ -226,6 +239,32 @@ unsigned machine_icr_cpus(uint64_t icr, unsigned from, unsigned cpus);
 
 /* Does what the MSR stands for; false if a processor would cause a general protection fault. */
 bool machine_msr(const struct gate_vcpu *vcpu, struct machine_msr *msr);
+
+/* What RDMSR or, with @write, WRMSR asks for with these registers, and its answer in them. */
+struct machine_msr machine_msr_asked(const struct kvm_regs *registers, bool write);
+void machine_msr_answer(const struct machine_msr *msr, struct kvm_regs *registers);
+
+/*
+ * Events, as svm and vmx have them alike: to be injected when a guest is entered, or that was being
+ * delivered when it came out (AMD APM Vol. 2, "Event injection"; Intel SDM Vol. 3C, "VM-entry
+ * interruption-information field"). Error codes lie elsewhere.
+ */
+#define MACHINE_EVENT_ERROR_CODE (UINT64_C(1) << 11)
+#define MACHINE_EVENT_VALID	 (UINT64_C(1) << 31)
+
+enum machine_vector { MACHINE_UD = 6, MACHINE_GP = 13 };
+
+/* An exception; its error code, if it has one, is 0. */
+uint64_t machine_exception(enum machine_vector vector);
+
+/* An interrupt from outside. */
+uint64_t machine_interrupt(unsigned vector);
+
+/*
+ * What was being delivered when the guest came out is delivered when it goes on: an interrupt would
+ * be lost otherwise. Returns 0 if it was nothing, or something that its instruction does once more.
+ */
+uint64_t machine_event_again(uint64_t event);
 
 /* What a machine may not do. */
 enum machine_offence {

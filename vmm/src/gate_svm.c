@@ -12,7 +12,6 @@
 
 #include "gate_svm.h"
 #include "linux_boot.h"
-#include "s2vm/guest_abi.h"
 
 /* Pages of GATE_PAGE_COMMON. */
 #define IOPM_PAGE   GATE_PAGE_COMMON
@@ -32,7 +31,6 @@
 #define CR0_PG	  (UINT64_C(1) << 31)
 #define MSR_EFER  0xc0000080u
 #define MSR_PAT	  0x277u
-#define MSR_TSC_AUX 0xc0000103u
 
 enum svm_exit {
 	SVM_EXIT_RDPMC = 0x6f,
@@ -76,46 +74,20 @@ static void free_msr(uint8_t *map, uint32_t msr)
 	map[bit / 8] &= (uint8_t)~(3u << bit % 8);
 }
 
-/* The gate's ports only: all others of a Linux guest are its devices', or absent. */
-static void refuse_gate_ports(uint8_t *map)
-{
-	for (unsigned port = GATE_PORT_EXCEPTION; port <= GATE_PORT_NO_VMX; port++)
-		map[port / 8] |= (uint8_t)(1u << port % 8);
-}
-
-static void write_port_map(const struct gate *gate)
-{
-	uint8_t *ports = gate_memory(gate, IOPM_PAGE);
-
-	if (gate->guests == GATE_LINUX) {
-		memset(ports, 0, IOPM_PAGES * EPT_PAGE_BYTES);
-		refuse_gate_ports(ports);
-		return;
-	}
-	memset(ports, 0xff, IOPM_PAGES * EPT_PAGE_BYTES);
-	ports[S2VM_CALL_PORT / 8] &= (uint8_t)~(1u << S2VM_CALL_PORT % 8);
-}
-
 static void write_msr_map(const struct gate *gate)
 {
 	uint8_t *msrs = gate_memory(gate, MSRPM_PAGE);
+	uint32_t msr;
 
 	memset(msrs, 0xff, MSRPM_PAGES * EPT_PAGE_BYTES);
-	for (unsigned i = 0; i < MACHINE_FREE_MSRS; i++)
-		free_msr(msrs, machine_free_msrs[i]);
-	if (gate->guests != GATE_LINUX)
-		return;
-	free_msr(msrs, MSR_TSC_AUX);
-	for (unsigned i = 0; i < MACHINE_APIC_MSRS; i++)
-		for (uint32_t msr = machine_apic_msrs[i].first; msr <= machine_apic_msrs[i].last;
-		     msr++)
-			free_msr(msrs, msr);
+	for (unsigned i = 0; (msr = machine_free_msr(gate->guests, i)); i++)
+		free_msr(msrs, msr);
 }
 
 static bool svm_create(struct gate *gate, struct error *error)
 {
 	(void)error;
-	write_port_map(gate);
+	machine_write_ports(gate, gate_memory(gate, IOPM_PAGE), 8 * IOPM_PAGES * EPT_PAGE_BYTES);
 	write_msr_map(gate);
 	return true;
 }
@@ -277,44 +249,38 @@ static void decode_fault(const struct vmcb *vmcb, struct gate_exit *exit)
 }
 
 /* The processor's rax is in the VMCB while the gate runs; the others are in the vCPU. */
-static void serve_cpuid(struct gate_vcpu *vcpu, struct vmcb *vmcb)
+static struct kvm_regs guest_registers(const struct gate_vcpu *vcpu, const struct vmcb *vmcb)
 {
-	struct kvm_regs *registers = &vcpu->run->s.regs.regs;
-	uint32_t leaf = (uint32_t)vmcb->rax;
-	uint32_t index = (uint32_t)registers->rcx;
-	uint64_t rax = registers->rax;
+	struct kvm_regs registers = vcpu->run->s.regs.regs;
 
-	registers->rax = vmcb->rax;
-	machine_cpuid(vcpu->gate, registers);
-	machine_cpuid_place(vcpu, leaf, index, registers);
+	registers.rax = vmcb->rax;
+	return registers;
+}
+
+static void set_guest_registers(struct gate_vcpu *vcpu, struct vmcb *vmcb,
+				const struct kvm_regs *registers)
+{
+	uint64_t rax = vcpu->run->s.regs.regs.rax;
+
 	vmcb->rax = registers->rax;
-	vmcb->rip += CPUID_BYTES;
-	registers->rax = rax;
+	vcpu->run->s.regs.regs = *registers;
+	vcpu->run->s.regs.regs.rax = rax;
 	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
 }
 
-static void inject(struct vmcb *vmcb, unsigned vector, uint64_t more)
+static void serve_cpuid(struct gate_vcpu *vcpu, struct vmcb *vmcb)
 {
-	vmcb->event = vector | EVENT_EXCEPTION << 8 | more | EVENT_VALID;
+	struct kvm_regs registers = guest_registers(vcpu, vmcb);
+
+	machine_answer_cpuid(vcpu, &registers);
+	set_guest_registers(vcpu, vmcb, &registers);
+	vmcb->rip += CPUID_BYTES;
 }
 
-/*
- * What was being delivered when the guest came out is delivered when it goes on: an interrupt would
- * be lost otherwise. Only the instructions INT, INT3 and INTO do it again themselves.
- */
-uint64_t svm_interrupted_event(const struct vmcb *vmcb)
-{
-	uint64_t event = vmcb->exit_int_info;
-	bool instruction = EVENT_TYPE(event) == EVENT_SOFTWARE ||
-			   (EVENT_TYPE(event) == EVENT_EXCEPTION &&
-			    (EVENT_VECTOR(event) == VECTOR_BP || EVENT_VECTOR(event) == VECTOR_OF));
-
-	return event & EVENT_VALID && !instruction ? event : 0;
-}
-
+/* The error code comes with the event. */
 static void deliver_again(struct vmcb *vmcb)
 {
-	vmcb->event = svm_interrupted_event(vmcb);
+	vmcb->event = machine_event_again(vmcb->exit_int_info);
 }
 
 /*
@@ -367,23 +333,16 @@ static bool access_msr(const struct gate_vcpu *vcpu, struct vmcb *vmcb, struct m
 
 static void serve_msr(struct gate_vcpu *vcpu, struct vmcb *vmcb)
 {
-	struct kvm_regs *registers = &vcpu->run->s.regs.regs;
-	struct machine_msr msr = {
-		.index = (uint32_t)registers->rcx,
-		.write = vmcb->exit_info_1 & 1,
-		.value = registers->rdx << 32 | (vmcb->rax & UINT32_MAX),
-	};
+	struct kvm_regs registers = guest_registers(vcpu, vmcb);
+	struct machine_msr msr = machine_msr_asked(&registers, vmcb->exit_info_1 & 1);
 
 	if (!access_msr(vcpu, vmcb, &msr)) {
-		inject(vmcb, VECTOR_GP, EVENT_ERROR_CODE);
+		vmcb->event = machine_exception(MACHINE_GP);
 		return;
 	}
+	machine_msr_answer(&msr, &registers);
+	set_guest_registers(vcpu, vmcb, &registers);
 	vmcb->rip += MSR_BYTES;
-	if (msr.write)
-		return;
-	vmcb->rax = msr.value & UINT32_MAX;
-	registers->rdx = msr.value >> 32;
-	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
 }
 
 /* What a Linux guest's processor does not have, and the exception that its instructions cause. */
@@ -391,13 +350,13 @@ static bool serve_absent(struct vmcb *vmcb)
 {
 	switch (vmcb->exit_code) {
 	case SVM_EXIT_RDPMC:
-		inject(vmcb, VECTOR_GP, EVENT_ERROR_CODE);
+		vmcb->event = machine_exception(MACHINE_GP);
 		return true;
 	case SVM_EXIT_RSM:
 	case SVM_EXIT_INVLPGA:
 	case SVM_EXIT_VMRUN ... SVM_EXIT_LAST_SVM:
 	case SVM_EXIT_MONITOR ... SVM_EXIT_XSETBV:
-		inject(vmcb, VECTOR_UD, 0);
+		vmcb->event = machine_exception(MACHINE_UD);
 		return true;
 	default:
 		return false;
@@ -514,7 +473,7 @@ static bool svm_pass(struct gate_vcpu *vcpu, const struct fpa *root, struct erro
 		return false;
 	deliver_again(vmcb);
 	if (vector >= 0)
-		vmcb->event = (uint64_t)vector | EVENT_EXTERNAL << 8 | EVENT_VALID;
+		vmcb->event = machine_interrupt((unsigned)vector);
 	registers = vcpu->run->s.regs.regs;
 	taken = gate_run_chain(vcpu, gate_label(gate_svm_take_nmi), gate_stack(vcpu), error);
 	svm_go_back(vcpu, &registers);

@@ -12,18 +12,6 @@ enum { PAGE_GATE, PAGE_VMCB, PAGE_HOST_SAVE };
 
 #define EFER_SVME (UINT64_C(1) << 12)
 
-/* An event to inject, or that was being delivered: APM Vol. 2, "Event injection", EVENTINJ. */
-#define EVENT_VECTOR(event) ((event) & 0xff)
-#define EVENT_TYPE(event)   ((event) >> 8 & 7)
-#define EVENT_ERROR_CODE    (UINT64_C(1) << 11)
-#define EVENT_VALID	    (UINT64_C(1) << 31)
-#define VECTOR_BP 3
-#define VECTOR_OF 4
-#define VECTOR_UD 6
-#define VECTOR_GP 13
-
-enum event_type { EVENT_EXTERNAL = 0, EVENT_NMI = 2, EVENT_EXCEPTION = 3, EVENT_SOFTWARE = 4 };
-
 struct vmcb_segment {
 	uint16_t selector;
 	uint16_t attributes;
@@ -98,11 +86,8 @@ struct vmcb *svm_new_vmcb(struct gate_vcpu *vcpu, struct fpa root);
 bool svm_stand_in_gate(struct gate_vcpu *vcpu, const struct kvm_regs *registers,
 		       struct error *error);
 
-/* What is to be delivered to the guest after an exit that nobody has looked at yet. */
-uint64_t svm_interrupted_event(const struct vmcb *vmcb);
-
 /* gate_svm_state.c: parts of struct gate_ops. */
-void svm_save(const struct gate_vcpu *vcpu, struct vcpu_state *state);
+bool svm_save(struct gate_vcpu *vcpu, struct vcpu_state *state, struct error *error);
 bool svm_restore(struct gate_vcpu *vcpu, struct fpa root, const struct vcpu_state *state,
 		 struct error *error);
 

@@ -59,11 +59,12 @@ static bool exit_is_unreported(const struct gate_vcpu *vcpu)
 	return vcpu->run->s.regs.regs.rip != gate_label(gate_svm_enter);
 }
 
-void svm_save(const struct gate_vcpu *vcpu, struct vcpu_state *state)
+bool svm_save(struct gate_vcpu *vcpu, struct vcpu_state *state, struct error *error)
 {
 	const struct vmcb *vmcb = vmcb_of(vcpu);
 	struct kvm_sregs *sregs = &state->sregs;
 
+	(void)error;
 	sregs->es = to_segment(&vmcb->es);
 	sregs->cs = to_segment(&vmcb->cs);
 	sregs->ss = to_segment(&vmcb->ss);
@@ -83,8 +84,9 @@ void svm_save(const struct gate_vcpu *vcpu, struct vcpu_state *state)
 	state->debug.dr6 = vmcb->dr6;
 	state->debug.dr7 = vmcb->dr7;
 	state->pat = vmcb->pat;
-	state->event = exit_is_unreported(vcpu) ? svm_interrupted_event(vmcb) : vmcb->event;
+	state->event = exit_is_unreported(vcpu) ? machine_event_again(vmcb->exit_int_info) : vmcb->event;
 	state->shadow = vmcb->interrupt_shadow & 1;
+	return true;
 }
 
 /* A segment's privilege level is SS's: there is no other place for it in the state. */
@@ -93,6 +95,7 @@ bool svm_restore(struct gate_vcpu *vcpu, struct fpa root, const struct vcpu_stat
 {
 	const struct kvm_sregs *sregs = &state->sregs;
 	struct vmcb *vmcb = svm_new_vmcb(vcpu, root);
+	struct kvm_sregs *stay;
 
 	vmcb->es = from_segment(&sregs->es);
 	vmcb->cs = from_segment(&sregs->cs);
@@ -115,5 +118,12 @@ bool svm_restore(struct gate_vcpu *vcpu, struct fpa root, const struct vcpu_stat
 	vmcb->pat = state->pat;
 	vmcb->event = state->event;
 	vmcb->interrupt_shadow = state->shadow;
-	return svm_stand_in_gate(vcpu, &state->regs, error);
+	if (!svm_stand_in_gate(vcpu, &state->regs, error))
+		return false;
+	stay = &vcpu->run->s.regs.sregs;
+	stay->fs = sregs->fs;
+	stay->gs = sregs->gs;
+	stay->tr = sregs->tr;
+	stay->ldt = sregs->ldt;
+	return true;
 }

@@ -4,8 +4,10 @@
  * and bits of CPUID that are not on the list read as 0.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "gate_internal.h"
+#include "s2vm/guest_abi.h"
 
 /* A leaf that guests may read, and the bits of it that they may see. Behind a list is leaf ALL. */
 struct cpuid_rule {
@@ -161,11 +163,70 @@ void machine_cpuid_place(const struct gate_vcpu *vcpu, uint32_t leaf, uint32_t i
 	}
 }
 
+void machine_answer_cpuid(const struct gate_vcpu *vcpu, struct kvm_regs *registers)
+{
+	uint32_t leaf = (uint32_t)registers->rax;
+	uint32_t index = (uint32_t)registers->rcx;
+
+	machine_cpuid(vcpu->gate, registers);
+	machine_cpuid_place(vcpu, leaf, index, registers);
+}
+
 /* SYSENTER_CS, _ESP, _EIP; STAR, LSTAR, CSTAR, SFMASK; FS, GS and kernel GS base. */
 const uint32_t machine_free_msrs[MACHINE_FREE_MSRS] = {
 	0x174,	    0x175,	0x176,	    0xc0000081, 0xc0000082,
 	0xc0000083, 0xc0000084, 0xc0000100, 0xc0000101, 0xc0000102,
 };
+
+bool machine_has_invpcid(const struct gate *gate)
+{
+	struct kvm_regs registers = { .rax = 7 };
+
+	machine_cpuid(gate, &registers);
+	return registers.rbx >> 10 & 1;
+}
+
+void machine_write_ports(const struct gate *gate, uint8_t *map, unsigned ports)
+{
+	if (gate->guests == GATE_PROGRAMS) {
+		memset(map, 0xff, ports / 8);
+		map[S2VM_CALL_PORT / 8] &= (uint8_t)~(1u << S2VM_CALL_PORT % 8);
+		return;
+	}
+	/* The gate's ports only: all others of a Linux guest are its devices', or absent. */
+	memset(map, 0, ports / 8);
+	for (unsigned port = GATE_PORT_EXCEPTION; port <= GATE_PORT_NO_VMX; port++)
+		map[port / 8] |= (uint8_t)(1u << port % 8);
+}
+
+/* ---- events ---- */
+
+#define EVENT_VECTOR(event) ((event) & 0xff)
+#define EVENT_TYPE(event)   ((event) >> 8 & 7)
+#define EVENT_EXCEPTION	    3u
+#define EVENT_SOFTWARE	    4u /* by an instruction; vmx has 5 and 6 beside it for INT1, INT3 and INTO, */
+#define VECTOR_BP	    3u /* for which svm says that they are exceptions */
+#define VECTOR_OF	    4u
+
+uint64_t machine_exception(enum machine_vector vector)
+{
+	return (uint64_t)vector | EVENT_EXCEPTION << 8 | MACHINE_EVENT_VALID |
+	       (vector == MACHINE_GP ? MACHINE_EVENT_ERROR_CODE : 0);
+}
+
+uint64_t machine_interrupt(unsigned vector)
+{
+	return vector | MACHINE_EVENT_VALID;
+}
+
+uint64_t machine_event_again(uint64_t event)
+{
+	bool instruction = EVENT_TYPE(event) >= EVENT_SOFTWARE ||
+			   (EVENT_TYPE(event) == EVENT_EXCEPTION &&
+			    (EVENT_VECTOR(event) == VECTOR_BP || EVENT_VECTOR(event) == VECTOR_OF));
+
+	return event & MACHINE_EVENT_VALID && !instruction ? event : 0;
+}
 
 void machine_refuse(struct gate_exit *exit, enum machine_offence offence, uint64_t number)
 {

@@ -12,6 +12,7 @@
 #define MSR_APIC_ID  0x802u
 #define MSR_APIC_LDR 0x80du
 #define MSR_APIC_ICR 0x830u
+#define MSR_TSC_AUX  0xc0000103u
 
 /* What there is to know of those that always read the same. */
 enum msr_write {
@@ -26,10 +27,12 @@ static const struct msr_constant {
 	uint64_t value;
 } constants[] = {
 	{ MACHINE_MSR_APIC_BASE, MSR_SAME, MACHINE_APIC_BASE },
+	{ 0x0000003a, MSR_READ_ONLY, 1 }, /* FEATURE_CONTROL: locked, without VMX */
 	{ 0x0000003b, MSR_SAME, 0 },	/* TSC_ADJUST */
 	{ 0x0000008b, MSR_IGNORED, 0 }, /* microcode's version */
 	{ 0x00000179, MSR_READ_ONLY, 0 }, /* MCG_CAP: no banks */
 	{ 0x0000017a, MSR_IGNORED, 0 },	  /* MCG_STATUS */
+	{ 0x000001a0, MSR_SAME, 0x1801 }, /* MISC_ENABLE: fast strings; no BTS, no PEBS */
 	{ MSR_APIC_ID, MSR_READ_ONLY, 0 },
 	{ MSR_APIC_LDR, MSR_READ_ONLY, 1 },
 	{ 0xc0010010, MSR_IGNORED, 0 }, /* SYSCFG */
@@ -48,6 +51,27 @@ const struct machine_msr_range machine_apic_msrs[MACHINE_APIC_MSRS] = {
 	{ 0x6e0, 0x6e0 }, { 0x803, 0x803 }, { 0x808, 0x808 }, { 0x80a, 0x80b },
 	{ 0x80f, 0x828 }, { 0x82f, 0x82f }, { 0x832, 0x839 }, { 0x83e, 0x83f },
 };
+
+uint32_t machine_free_msr(enum gate_guests guests, unsigned number)
+{
+	if (number < MACHINE_FREE_MSRS)
+		return machine_free_msrs[number];
+	if (guests != GATE_LINUX)
+		return 0;
+	number -= MACHINE_FREE_MSRS;
+	if (number == 0)
+		return MSR_TSC_AUX;
+	number--;
+	for (unsigned i = 0; i < MACHINE_APIC_MSRS; i++) {
+		const struct machine_msr_range *range = &machine_apic_msrs[i];
+		unsigned count = range->last - range->first + 1;
+
+		if (number < count)
+			return range->first + number;
+		number -= count;
+	}
+	return 0;
+}
 
 static const struct msr_constant *find_constant(uint32_t index)
 {
@@ -193,4 +217,21 @@ bool machine_msr(const struct gate_vcpu *vcpu, struct machine_msr *msr)
 		return msr->index == MSR_APIC_ICR && command(vcpu, msr);
 	own = of_cpu(found, vcpu->cpu);
 	return constant(&own, msr);
+}
+
+struct machine_msr machine_msr_asked(const struct kvm_regs *registers, bool write)
+{
+	return (struct machine_msr){
+		.index = (uint32_t)registers->rcx,
+		.write = write,
+		.value = registers->rdx << 32 | (registers->rax & UINT32_MAX),
+	};
+}
+
+void machine_msr_answer(const struct machine_msr *msr, struct kvm_regs *registers)
+{
+	if (msr->write)
+		return;
+	registers->rax = msr->value & UINT32_MAX;
+	registers->rdx = msr->value >> 32;
 }

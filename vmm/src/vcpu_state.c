@@ -141,7 +141,7 @@ static bool restore_msrs(const struct gate_vcpu *vcpu, const struct vcpu_state *
 
 /* ---- saving ---- */
 
-bool gate_save(const struct gate_vcpu *vcpu, struct vcpu_state *state, struct error *error)
+bool gate_save(struct gate_vcpu *vcpu, struct vcpu_state *state, struct error *error)
 {
 	memset(state, 0, sizeof(*state));
 	state->version = VCPU_STATE_VERSION;
@@ -152,8 +152,7 @@ bool gate_save(const struct gate_vcpu *vcpu, struct vcpu_state *state, struct er
 	    ioctl(vcpu->fd, KVM_GET_XSAVE, &state->xsave) < 0 ||
 	    ioctl(vcpu->fd, KVM_GET_DEBUGREGS, &state->debug) < 0)
 		return refused(vcpu, "save", error);
-	vcpu->gate->ops->save(vcpu, state);
-	return true;
+	return vcpu->gate->ops->save(vcpu, state, error);
 }
 
 /* ---- restoring ---- */
@@ -178,19 +177,13 @@ static bool forget_events(const struct gate_vcpu *vcpu)
 	       ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, &events) == 0;
 }
 
-/* The gate's own, but for those that are exchanged neither on the way to the guest nor back. */
+/* CR2 is one register for the gate and its guest, where the engine has not one each. */
 static bool restore_registers(struct gate_vcpu *vcpu, const struct gate_restart *restart,
 			      struct error *error)
 {
-	const struct kvm_sregs *guest = &restart->state->sregs;
-	struct kvm_sregs *sregs = &vcpu->run->s.regs.sregs;
-
 	if (!vcpu->gate->ops->restore(vcpu, restart->root, restart->state, error))
 		return false;
-	sregs->fs = guest->fs;
-	sregs->gs = guest->gs;
-	sregs->tr = guest->tr;
-	sregs->ldt = guest->ldt;
+	vcpu->run->s.regs.sregs.cr2 = restart->state->sregs.cr2;
 	return true;
 }
 

@@ -23,6 +23,10 @@ struct vcpu_state {
 	 */
 	uint64_t event;
 	uint64_t pat;
+	/* Where the engine keeps these apart from the vCPU: of PAE paging, SYSENTER's CS, ESP, EIP, DR6's. */
+	uint64_t pdptes[4];
+	uint64_t sysenter[3];
+	uint64_t pending_debug;
 	uint64_t tsc;
 	uint64_t tsc_khz;
 	uint64_t real_ns; /* when the TSC was that, since 1970 */

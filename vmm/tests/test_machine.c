@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "gate_internal.h"
+#include "s2vm/guest_abi.h"
 
 /* A KVM that says of every leaf up to 0x20, 0x40000001 and 0x80000020 that all is there. */
 static struct kvm_cpuid2 *everything(void)
@@ -329,6 +330,122 @@ static void others_are_refused(void **state)
 	}
 }
 
+/* Linux reads some of Intel's without being prepared for an exception. */
+static void intel_constants(void **state)
+{
+	uint64_t value;
+
+	(void)state;
+	assert_true(read_msr(0x1a0, &value));
+	assert_true(value & 1);			 /* fast strings, or Linux does without them */
+	assert_false(value & UINT64_C(1) << 34); /* no-execute is not switched off */
+	assert_true(write_msr(0x1a0, value));
+	assert_false(write_msr(0x1a0, value | 1u << 18)); /* MONITOR */
+	assert_true(read_msr(0x3a, &value));
+	assert_int_equal(value, 1); /* locked, and no VMX */
+	assert_false(write_msr(0x3a, 5));
+}
+
+static bool is_free(enum gate_guests guests, uint32_t msr)
+{
+	uint32_t other;
+
+	for (unsigned i = 0; (other = machine_free_msr(guests, i)); i++)
+		if (msr == other)
+			return true;
+	return false;
+}
+
+/* What an engine adds to these is kept where the gate's own is kept apart: EFER, PAT. */
+static void free_msrs(void **state)
+{
+	static const uint32_t both[] = { 0x174, 0x176, 0xc0000081, 0xc0000084, 0xc0000100, 0xc0000102 };
+	static const uint32_t only_linux[] = { 0xc0000103, 0x6e0, 0x803, 0x80b, 0x838, 0x83f };
+	static const uint32_t none[] = { 0x1b, 0x3a, 0x277, 0x480, 0x802, 0x80d, 0x830, 0xc0000080,
+					 0xc0010117, 0x4b564d01 };
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(both) / sizeof(both[0]); i++) {
+		assert_true(is_free(GATE_PROGRAMS, both[i]));
+		assert_true(is_free(GATE_LINUX, both[i]));
+	}
+	for (unsigned i = 0; i < sizeof(only_linux) / sizeof(only_linux[0]); i++) {
+		assert_false(is_free(GATE_PROGRAMS, only_linux[i]));
+		assert_true(is_free(GATE_LINUX, only_linux[i]));
+	}
+	for (unsigned i = 0; i < sizeof(none) / sizeof(none[0]); i++) {
+		assert_false(is_free(GATE_PROGRAMS, none[i]));
+		assert_false(is_free(GATE_LINUX, none[i]));
+	}
+}
+
+#define PORTS 0x10000u
+
+static void port_map(enum gate_guests guests, uint8_t *map)
+{
+	struct gate gate = { .guests = guests };
+
+	machine_write_ports(&gate, map, PORTS);
+}
+
+static bool is_refused(const uint8_t *map, unsigned port)
+{
+	return map[port / 8] >> port % 8 & 1;
+}
+
+static void ports(void **state)
+{
+	static uint8_t program[PORTS / 8], computer[PORTS / 8];
+
+	(void)state;
+	port_map(GATE_PROGRAMS, program);
+	port_map(GATE_LINUX, computer);
+	for (unsigned port = 0; port < PORTS; port++) {
+		assert_int_equal(is_refused(program, port), port != S2VM_CALL_PORT);
+		assert_int_equal(is_refused(computer, port), port >= 0xf0 && port <= 0xf4);
+	}
+}
+
+/* An instruction leaves the upper halves of its registers 0, and a write leaves them as they are. */
+static void registers_of_msr_instructions(void **state)
+{
+	struct kvm_regs registers = { .rax = UINT64_C(0x1111111122222222),
+				      .rcx = UINT64_C(0x33333333c0000080),
+				      .rdx = UINT64_C(0x4444444455555555) };
+	struct machine_msr msr = machine_msr_asked(&registers, true);
+
+	(void)state;
+	assert_true(msr.write);
+	assert_int_equal(msr.index, 0xc0000080);
+	assert_int_equal(msr.value, UINT64_C(0x5555555522222222));
+	machine_msr_answer(&msr, &registers);
+	assert_int_equal(registers.rax, UINT64_C(0x1111111122222222));
+
+	msr = machine_msr_asked(&registers, false);
+	msr.value = UINT64_C(0x6666666677777777);
+	machine_msr_answer(&msr, &registers);
+	assert_int_equal(registers.rax, 0x77777777);
+	assert_int_equal(registers.rdx, 0x66666666);
+}
+
+static void what_is_delivered_again(void **state)
+{
+	static const uint64_t valid = UINT64_C(1) << 31;
+	static const uint64_t again[] = { 0x0ec, 0x202, 0x301, 0x30e | 1 << 11 };
+	/* INT3 and INTO as svm has them; INT, INT1, INT3 as vmx does. */
+	static const uint64_t not_again[] = { 0x303, 0x304, 0x480, 0x501, 0x603 };
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(again) / sizeof(again[0]); i++) {
+		assert_int_equal(machine_event_again(again[i] | valid), again[i] | valid);
+		assert_int_equal(machine_event_again(again[i]), 0);
+	}
+	for (unsigned i = 0; i < sizeof(not_again) / sizeof(not_again[0]); i++)
+		assert_int_equal(machine_event_again(not_again[i] | valid), 0);
+	assert_int_equal(machine_exception(MACHINE_UD), 0x306 | valid);
+	assert_int_equal(machine_exception(MACHINE_GP), 0x30d | 1 << 11 | valid);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -341,6 +458,11 @@ int main(void)
 		cmocka_unit_test(other_cpus_are_reset_and_started),
 		cmocka_unit_test(apics_have_numbers_of_their_guest),
 		cmocka_unit_test(others_are_refused),
+		cmocka_unit_test(intel_constants),
+		cmocka_unit_test(free_msrs),
+		cmocka_unit_test(ports),
+		cmocka_unit_test(registers_of_msr_instructions),
+		cmocka_unit_test(what_is_delivered_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

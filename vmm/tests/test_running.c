@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "ept/check.h"
+#include "gate_vmx.h"
 #include "ops.h"
 #include "running_code.h"
 
@@ -1031,9 +1032,49 @@ static void S10_what_cannot_be_done_is_refused_and_changes_nothing(void **state)
 	end_world(world);
 }
 
+/* It has passed its gate in the middle of a program, and goes on there afterwards. */
+static void registers_of_vmx_can_be_read(void **state)
+{
+	struct world *world = make_world(1, EPT_PRIVATE);
+	struct guest *guest = prepare(world, RUNNING_REPORT);
+	struct gate_vcpu *vcpu = &guest->seat->vcpu;
+	struct fpa root = ept_space_root(guest->space);
+	struct vmx_guest first, second;
+	struct kvm_regs before, after;
+
+	(void)state;
+	assert_true(guest_step(guest));
+	if (vcpu->gate->engine == ENGINE_VMX) {
+		DO(gate_pass(vcpu, &root, error));
+		before = vcpu->run->s.regs.regs;
+		DO(vmx_read_guest(vcpu, &first, error));
+		DO(vmx_read_guest(vcpu, &second, error));
+		after = vcpu->run->s.regs.regs;
+		assert_memory_equal(&first, &second, sizeof(first));
+		assert_memory_equal(&before, &after, sizeof(before));
+		assert_in_range(first.rip, S2VM_PROGRAM_BASE, S2VM_FILE_BASE);
+		assert_in_range(first.rsp, S2VM_STACK_END - S2VM_STACK_BYTES, S2VM_STACK_END);
+		assert_int_equal(first.rflags & ~UINT64_C(0xad5), 2); /* but for IF and arithmetic's */
+		assert_int_equal(first.sregs.cr0, 0x80010033);
+		assert_int_equal(first.sregs.cr3, world->program.machine_root.v);
+		assert_int_equal(first.sregs.cr4, 0x620);
+		assert_int_equal(first.sregs.cs.selector, 8);
+		assert_true(first.sregs.cs.l && first.sregs.cs.g && !first.sregs.cs.db);
+		assert_int_equal(first.sregs.ss.type, 3);
+		assert_int_equal(first.sregs.gs.limit, 0xffffffff);
+		assert_int_equal(first.sregs.tr.limit, 0xffff);
+		assert_true(first.sregs.ldt.unusable);
+		assert_int_equal(first.event | first.shadow | first.pending_debug, 0);
+	}
+	assert_true(guest_step(guest));
+	assert_int_equal(reported(guest, 3), 3 * RUNNING_STRIDE + 1);
+	end_world(world);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(registers_of_vmx_can_be_read),
 		cmocka_unit_test(T6_B1_a_guest_is_reset_while_both_write),
 		cmocka_unit_test(B1_a_reset_is_over_when_it_returns),
 		cmocka_unit_test(T6_memory_is_gone_when_unmap_or_move_returns),
