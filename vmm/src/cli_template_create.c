@@ -19,6 +19,7 @@ enum key {
 	KEY_INITRD,
 	KEY_CMDLINE,
 	KEY_MEMORY,
+	KEY_CPUS,
 	KEY_DISK,
 	KEY_ENGINE,
 	KEY_UNTIL,
@@ -28,6 +29,7 @@ enum key {
 struct create_options {
 	struct cli_template_place place; /* first: the options that all subcommands have are parsed to it */
 	struct linux_template_request request;
+	uint64_t cpus;
 	uint64_t timeout; /* seconds, 0 for none */
 	bool until_port;
 };
@@ -38,6 +40,7 @@ static const struct argp_option option_table[] = {
 	{ "initrd", KEY_INITRD, "FILE", 0, "Its initial RAM disk (none)", 0 },
 	{ "cmdline", KEY_CMDLINE, "TEXT", 0, "Its command line (empty)", 0 },
 	{ "memory", KEY_MEMORY, "SIZE", 0, "Its memory (256M)", 0 },
+	{ "cpus", KEY_CPUS, "N", 0, "How many CPUs it has (1)", 0 },
 	{ "disk", KEY_DISK, "FILE[,ro]", 0,
 	  "A disk of its, to which it does not write: what it writes becomes a part of the template; once for each",
 	  0 },
@@ -56,6 +59,8 @@ static bool set_option(struct create_options *options, int key, const char *text
 	switch (key) {
 	case KEY_MEMORY:
 		return option_size(text, "--memory", &options->request.guest.memory, error);
+	case KEY_CPUS:
+		return option_number(text, "--cpus", 1, PLATFORM_CPUS_MAX, &options->cpus, error);
 	case KEY_TIMEOUT:
 		return option_number(text, "--timeout", 1, 1000000, &options->timeout, error);
 	default:
@@ -113,6 +118,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
 		options->request.quiet = true;
 		break;
 	case KEY_MEMORY:
+	case KEY_CPUS:
 	case KEY_TIMEOUT:
 	case KEY_ENGINE:
 		if (!set_option(options, key, text, &error))
@@ -162,6 +168,7 @@ int cli_template_create(int argc, char **argv)
 	};
 	struct create_options options = {
 		.request.guest.memory = LINUX_MEMORY_DEFAULT,
+		.cpus = 1,
 	};
 	struct linux_template_request *request = &options.request;
 	int status;
@@ -170,6 +177,7 @@ int cli_template_create(int argc, char **argv)
 	request->directory = template_directory(options.place.directory);
 	request->deadline_ns =
 		now_ns() + (options.timeout ? options.timeout * 1000000000u : UINT64_MAX / 2);
+	request->guest.cpus = (unsigned)options.cpus;
 	request->stop = interrupts_catch();
 	status = linux_template_create(request);
 	if (status == EXIT_DONE)

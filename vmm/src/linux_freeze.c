@@ -158,6 +158,7 @@ static bool run(struct maker *maker, struct error *error)
 	const struct fleet_config config = {
 		.engine = maker->request->engine,
 		.guests = 1,
+		.cpus = maker->request->guest.cpus,
 		.file = &maker->files.memory,
 		.mode = EPT_SHARED,
 		.linux_start = &maker->files.start,

@@ -24,7 +24,7 @@
 
 #define SKIPPED	 77
 #define CLONES	 3
-#define LIMIT_NS UINT64_C(90000000000)
+#define LIMIT_NS UINT64_C(240000000000)
 #define HEARD	 65536
 
 /* What a guest has said. */
@@ -267,6 +267,7 @@ static bool open_files(void)
 		.initrd = initrd,
 		.cmdline = "console=ttyS0 quiet s2vm=shell",
 		.memory = LINUX_MEMORY_DEFAULT,
+		.cpus = 1,
 	};
 	struct error error;
 
