@@ -13,7 +13,7 @@
 #include "fleet.h"
 #include "linux_guest.h"
 
-#define LIMIT_NS UINT64_C(150000000000)
+#define LIMIT_NS UINT64_C(300000000000)
 
 static bool wait_until_ready(struct guest *guest, uint64_t deadline_ns)
 {
