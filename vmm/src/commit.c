@@ -102,19 +102,35 @@ void fleet_recall(struct fleet *fleet, const struct ept_space *space, struct fpa
 		seat_recall(&fleet->seats[i], space, root);
 }
 
-/* The same for all but @seat, whose guest's the space is. */
-static void recall_others(const struct seat *seat, const struct ept_space *space, struct fpa root)
+/* Whether all that the change takes from vCPUs is a page: one entry that mapped it maps a copy now. */
+static bool only_copies(const struct ept_change *change)
+{
+	return change->has_copy && !change->root_changed && change->edits.count == 1 &&
+	       ept_change_edits(change)->level == 1;
+}
+
+/*
+ * No other vCPU of the space goes on with what it has cached; @seat's is out, and passes its gate. A page
+ * is dropped from all translations, for which no vCPU has to come out: where there are more of them than CPUs, each
+ * that is called out first waits for its turn.
+ */
+static void flush_others(const struct fleet *fleet, const struct seat *seat,
+			 const struct ept_change *change, struct fpa root)
 {
 	const struct guest *guest = seat->owner;
 
+	if (guest->cpus == 1 ||
+	    (only_copies(change) &&
+	     memory_drop(&fleet->memory, change->copy.from, EPT_PAGE_BYTES)))
+		return;
 	for (unsigned cpu = 0; cpu < guest->cpus; cpu++)
 		if (&guest->seat[cpu] != seat)
-			seat_recall(&guest->seat[cpu], space, root);
+			seat_recall(&guest->seat[cpu], change->space, root);
 }
 
 /*
  * Stores, and then no vCPU of the space goes on with what it has cached. That of @seat passes its gate
- * in the run that stores; all others are called out.
+ * in the run that stores; otherwise all are called out.
  */
 static bool store_and_flush(struct fleet *fleet, struct seat *seat,
 			    const struct ept_change *change, struct error *error)
@@ -128,7 +144,7 @@ static bool store_and_flush(struct fleet *fleet, struct seat *seat,
 		seat_passes(seat, root);
 		if (!store_edits(fleet, seat, change, &root, error))
 			return false;
-		recall_others(seat, change->space, root);
+		flush_others(fleet, seat, change, root);
 		return true;
 	}
 	if (!store_edits(fleet, NULL, change, NULL, error))
