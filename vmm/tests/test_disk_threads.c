@@ -14,6 +14,7 @@
 
 #define ROUNDS	     40u
 #define WRITES	     20u
+#define LEAVES	     100u
 #define THREAD_BYTES (1u << 20)
 
 struct worker {
@@ -132,6 +133,69 @@ static void threads_use_the_same_layers(void **state)
 	free(model);
 }
 
+#define SHARED_BYTES (4u << 20) /* a leaf of a map */
+
+static pthread_barrier_t both;
+
+/* Has a leaf of its own that shows the same clusters, but for one. */
+static bool write_one(struct disk *disk)
+{
+	static const unsigned char cluster[DISK_CLUSTER] = { 1 };
+
+	return disk_write(disk, 0, cluster, sizeof(cluster));
+}
+
+static void *leave(void *context)
+{
+	struct worker *worker = context;
+	struct disk disk;
+
+	disk_open_layers(&disk, worker->layers);
+	disk_layers_release(worker->layers);
+	if (!write_one(&disk))
+		worker->failed = "it could not write";
+	pthread_barrier_wait(&both);
+	disk_close(&disk);
+	return NULL;
+}
+
+/* Two disks leave the same clusters at the same time: each goes, and goes once. */
+static void let_two_leave(unsigned char *model)
+{
+	struct worker workers[2] = { { .seed = 1 }, { .seed = 2 } };
+	struct disk_layers *layers;
+	struct disk disk;
+
+	assert_true(disk_open_overlay(&disk, case_base, NULL, &case_error));
+	case_put(&disk, model, 0, SHARED_BYTES, 's');
+	assert_true(disk_freeze(&disk, &layers, &case_error));
+	disk_close(&disk);
+	for (unsigned i = 0; i < 2; i++) {
+		workers[i].layers = disk_layers_keep(layers);
+		assert_int_equal(pthread_create(&workers[i].thread, NULL, leave, &workers[i]), 0);
+	}
+	disk_layers_release(layers);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(pthread_join(workers[i].thread, NULL), 0);
+		assert_null(workers[i].failed);
+	}
+}
+
+static void two_leave_at_the_same_time(void **state)
+{
+	unsigned char *model = case_copy(case_first);
+	unsigned long before = case_memory();
+
+	(void)state;
+	assert_int_equal(pthread_barrier_init(&both, NULL, 2), 0);
+	for (unsigned i = 0; i < LEAVES; i++)
+		let_two_leave(model);
+	/* What is not given back keeps its chunk, and that a page at least. */
+	assert_true(case_memory() <= before);
+	pthread_barrier_destroy(&both);
+	free(model);
+}
+
 static void *export_it(void *context)
 {
 	struct worker *worker = context;
@@ -170,6 +234,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		DISK_CASE(threads_use_the_same_layers),
+		DISK_CASE(two_leave_at_the_same_time),
 		DISK_CASE(a_disk_goes_on_while_it_is_exported),
 	};
 
