@@ -81,14 +81,13 @@ unsigned long case_memory(void)
 	FILE *file = fopen("/proc/self/smaps", "r");
 	unsigned long all = 0;
 	unsigned long resident = 0;
-	unsigned long size = 0;
 	char line[256];
 
 	assert_non_null(file);
 	while (fgets(line, sizeof(line), file)) {
-		(void)sscanf(line, "Size: %lu", &size);
 		(void)sscanf(line, "Rss: %lu", &resident);
-		if (size < 1u << 20 && strncmp(line, "VmFlags:", 8) == 0 && strstr(line, " nh"))
+		if (strncmp(line, "VmFlags:", 8) == 0 && strstr(line, " nh") &&
+		    !strstr(line, " nr"))
 			all += resident;
 	}
 	fclose(file);

@@ -30,8 +30,8 @@ int case_end(void **state);
 unsigned case_open_descriptors(void);
 
 /*
- * KiB of memory that overlays take: mappings without large pages are theirs, and some that are
- * larger than all overlays, of sanitizers.
+ * KiB of memory that overlays take: mappings without large pages are theirs, and some of
+ * sanitizers, which are not accounted for (VM_NORESERVE).
  */
 unsigned long case_memory(void);
 
