@@ -180,6 +180,8 @@ bool svm_stand_in_gate(struct gate_vcpu *vcpu, const struct kvm_regs *registers,
 			    SELECTOR_GATE_DATA, EFER_SVME, 0, error))
 		return false;
 	vcpu->run->s.regs.regs = *registers;
+	/* An interrupt that is pending already is the guest's, and not for the gate before it has entered. */
+	vcpu->run->s.regs.regs.rflags = 2;
 	svm_go_back(vcpu, &vcpu->run->s.regs.regs);
 	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
 	return true;

@@ -82,7 +82,7 @@ static inline struct vmcb *vmcb_of(const struct gate_vcpu *vcpu)
 /* The vCPU's VMCB with what is intercepted, and @root; the rest of it is 0. */
 struct vmcb *svm_new_vmcb(struct gate_vcpu *vcpu, struct fpa root);
 
-/* The vCPU is about to enter its guest, whose general registers but rax, rsp and rip are @registers. */
+/* The vCPU is about to enter its guest, whose general registers but rax, rsp, rip and rflags are @registers. */
 bool svm_stand_in_gate(struct gate_vcpu *vcpu, const struct kvm_regs *registers,
 		       struct error *error);
 

@@ -29,6 +29,12 @@ int case_end(void **state);
 
 unsigned case_open_descriptors(void);
 
+/*
+ * KiB of memory that overlays take: mappings without large pages are theirs, and some of
+ * sanitizers, which are not accounted for (VM_NORESERVE).
+ */
+unsigned long case_memory(void);
+
 /* @done is false, and case_error has one line with @word. */
 void case_refuse(bool done, enum error_exit status, const char *word);
 

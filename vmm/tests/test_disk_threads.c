@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 /* Disks of several threads over the same layers; for ThreadSanitizer, too. */
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -14,6 +16,7 @@
 
 #define ROUNDS	     40u
 #define WRITES	     20u
+#define LEAVES	     300u
 #define THREAD_BYTES (1u << 20)
 
 struct worker {
@@ -132,6 +135,87 @@ static void threads_use_the_same_layers(void **state)
 	free(model);
 }
 
+#define SHARED_BYTES (4u << 20) /* a leaf of a map */
+
+static atomic_uint arrived;
+
+/* Has a leaf of its own that shows the same clusters, but for one. */
+static bool write_one(struct disk *disk)
+{
+	static const unsigned char cluster[DISK_CLUSTER] = { 1 };
+
+	return disk_write(disk, 0, cluster, sizeof(cluster));
+}
+
+/* From the first on, or from the last one back, so that two of them meet. */
+static bool discard_all(struct disk *disk, uint32_t seed)
+{
+	uint32_t clusters = SHARED_BYTES / DISK_CLUSTER;
+
+	for (uint32_t i = 0; i < clusters; i++) {
+		uint32_t cluster = seed % 2 ? i : clusters - 1 - i;
+
+		if (!disk_discard(disk, (uint64_t)cluster * DISK_CLUSTER, DISK_CLUSTER))
+			return false;
+	}
+	return true;
+}
+
+static void *leave(void *context)
+{
+	struct worker *worker = context;
+	struct disk disk;
+
+	disk_open_layers(&disk, worker->layers);
+	disk_layers_release(worker->layers);
+	if (!write_one(&disk))
+		worker->failed = "it could not write";
+	/* Who sleeps here would be too late. */
+	atomic_fetch_add(&arrived, 1);
+	while (atomic_load(&arrived) < 2)
+		sched_yield();
+	if (!discard_all(&disk, worker->seed))
+		worker->failed = "it could not discard";
+	disk_close(&disk);
+	return NULL;
+}
+
+/* Two disks leave the same clusters at the same time: each goes, and goes once. */
+static void let_two_leave(unsigned char *model)
+{
+	struct worker workers[2] = { { .seed = 1 }, { .seed = 2 } };
+	struct disk_layers *layers;
+	struct disk disk;
+
+	atomic_store(&arrived, 0);
+	assert_true(disk_open_overlay(&disk, case_base, NULL, &case_error));
+	case_put(&disk, model, 0, SHARED_BYTES, 's');
+	assert_true(disk_freeze(&disk, &layers, &case_error));
+	disk_close(&disk);
+	for (unsigned i = 0; i < 2; i++) {
+		workers[i].layers = disk_layers_keep(layers);
+		assert_int_equal(pthread_create(&workers[i].thread, NULL, leave, &workers[i]), 0);
+	}
+	disk_layers_release(layers);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(pthread_join(workers[i].thread, NULL), 0);
+		assert_null(workers[i].failed);
+	}
+}
+
+static void two_leave_at_the_same_time(void **state)
+{
+	unsigned char *model = case_copy(case_first);
+	unsigned long before = case_memory();
+
+	(void)state;
+	for (unsigned i = 0; i < LEAVES; i++)
+		let_two_leave(model);
+	/* What is not given back keeps its chunk, and that a page at least. */
+	assert_true(case_memory() <= before);
+	free(model);
+}
+
 static void *export_it(void *context)
 {
 	struct worker *worker = context;
@@ -170,6 +254,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		DISK_CASE(threads_use_the_same_layers),
+		DISK_CASE(two_leave_at_the_same_time),
 		DISK_CASE(a_disk_goes_on_while_it_is_exported),
 	};
 
