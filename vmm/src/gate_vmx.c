@@ -630,7 +630,7 @@ static bool is_control_register(const struct vmx_report *report)
 	return QUALIFICATION_MOV(report->qualification) && (number == 0 || number == 4);
 }
 
-/* What every machine's processor does at once; false without @error if it is nothing of that. */
+/* What any machine may do; false if it is nothing of that. */
 static bool serve_instruction(struct gate_vcpu *vcpu)
 {
 	if (report_of(vcpu)->reason != VMX_EXIT_CPUID)
