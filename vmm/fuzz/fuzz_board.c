@@ -25,7 +25,7 @@
 
 /* Guest memory: the queue's areas, one after another, for each slot that has a device. */
 #define MEMORY_AT   UINT64_C(0x10000)
-#define MEMORY	    0x10000u
+#define MEMORY	    0x18000u
 #define AREAS(slot) (MEMORY_AT + (slot) * 0x8000u)
 
 #define READY (VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK)
@@ -135,7 +135,7 @@ static void begin(void)
 	open_disk();
 	make_board();
 	start_device(0);
-	start_device(1);
+	start_device(2);
 	board_input(&board, (const uint8_t *)"x", 1);
 	board_save(&board, &good);
 	board_destroy(&board);
@@ -176,7 +176,7 @@ static void access_any(struct input *input)
 		{ BOARD_PORTS, PCI_HOST_PORT, 8 },
 		{ BOARD_MEMORY, PLATFORM_IOAPIC_BASE, 0x20 },
 		{ BOARD_MEMORY, PLATFORM_VIRTIO_BASE, 0x100 },
-		{ BOARD_MEMORY, PLATFORM_VIRTIO_BASE + PLATFORM_VIRTIO_BYTES, 0x100 },
+		{ BOARD_MEMORY, PLATFORM_VIRTIO_BASE + 2 * PLATFORM_VIRTIO_BYTES, 0x100 },
 	};
 	unsigned place = input_below(input, sizeof(places) / sizeof(places[0]));
 	struct device_access access = {

@@ -307,8 +307,8 @@ static error_t parse(int key, char *text, struct argp_state *state)
 		argp_error(state, "unexpected argument \"%s\"", text);
 		break;
 	case ARGP_KEY_END:
-		check_what_runs(options, state);
 		check_linux_options(options, state);
+		check_what_runs(options, state);
 		break;
 	case KEY_GUESTS:
 	case KEY_SIZE:
