@@ -71,6 +71,11 @@ static void interrupt(void *context, unsigned cpu, uint8_t vector)
 	(void)vector;
 }
 
+static void call(void *context)
+{
+	(void)context;
+}
+
 static void put(void *context, uint8_t byte)
 {
 	(void)context;
@@ -80,7 +85,7 @@ static void put(void *context, uint8_t byte)
 static void make_board(void)
 {
 	board_init(&board, &(struct board_parts){
-				   .cpus = { interrupt, NULL, 1 },
+				   .cpus = { interrupt, NULL, 1, call },
 				   .memory = { .read = read_memory, .write = write_memory },
 				   .output = { put, NULL },
 				   .disks = &disk,

@@ -40,12 +40,15 @@ static uint64_t real_ns(void)
 
 /* ---- time ---- */
 
+/* As many MSRs as there are at most, for KVM_GET_MSRS and KVM_SET_MSRS. */
+union msr_list {
+	struct kvm_msrs list;
+	char bytes[sizeof(struct kvm_msrs) + VCPU_STATE_MSRS * sizeof(struct kvm_msr_entry)];
+};
+
 static bool read_tsc(const struct gate_vcpu *vcpu, uint64_t *tsc)
 {
-	union {
-		struct kvm_msrs list;
-		char bytes[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
-	} msrs = { .list.nmsrs = 1 };
+	union msr_list msrs = { .list.nmsrs = 1 };
 
 	msrs.list.entries[0].index = MSR_TSC;
 	if (ioctl(vcpu->fd, KVM_GET_MSRS, &msrs) != 1)
@@ -111,32 +114,29 @@ static bool restore_time(const struct gate_vcpu *vcpu, const struct vcpu_state *
 
 /* ---- MSRs ---- */
 
-struct msr_list {
-	struct kvm_msrs head;
-	struct kvm_msr_entry entries[VCPU_STATE_MSRS];
-};
-
 static bool save_msrs(const struct gate_vcpu *vcpu, struct vcpu_state *state)
 {
-	struct msr_list list = { .head.nmsrs = MACHINE_FREE_MSRS + 2 };
+	union msr_list msrs = { .list.nmsrs = MACHINE_FREE_MSRS + 2 };
 
 	for (unsigned i = 0; i < MACHINE_FREE_MSRS; i++)
-		list.entries[i].index = machine_free_msrs[i];
-	list.entries[MACHINE_FREE_MSRS].index = MSR_TSC_AUX;
-	list.entries[MACHINE_FREE_MSRS + 1].index = MSR_TSC_DEADLINE;
-	if (ioctl(vcpu->fd, KVM_GET_MSRS, &list) != (int)list.head.nmsrs)
+		msrs.list.entries[i].index = machine_free_msrs[i];
+	msrs.list.entries[MACHINE_FREE_MSRS].index = MSR_TSC_AUX;
+	msrs.list.entries[MACHINE_FREE_MSRS + 1].index = MSR_TSC_DEADLINE;
+	if (ioctl(vcpu->fd, KVM_GET_MSRS, &msrs) != (int)msrs.list.nmsrs)
 		return false;
-	state->msr_count = list.head.nmsrs;
-	memcpy(state->msrs, list.entries, sizeof(state->msrs));
+	state->msr_count = msrs.list.nmsrs;
+	memcpy(state->msrs, msrs.list.entries, state->msr_count * sizeof(*state->msrs));
 	return true;
 }
 
 static bool restore_msrs(const struct gate_vcpu *vcpu, const struct vcpu_state *state)
 {
-	struct msr_list list = { .head.nmsrs = state->msr_count };
+	union msr_list msrs = { .list.nmsrs = state->msr_count };
 
-	memcpy(list.entries, state->msrs, sizeof(list.entries));
-	return ioctl(vcpu->fd, KVM_SET_MSRS, &list) == (int)list.head.nmsrs;
+	if (state->msr_count > VCPU_STATE_MSRS)
+		return false;
+	memcpy(msrs.list.entries, state->msrs, state->msr_count * sizeof(*state->msrs));
+	return ioctl(vcpu->fd, KVM_SET_MSRS, &msrs) == (int)msrs.list.nmsrs;
 }
 
 /* ---- saving ---- */
@@ -149,7 +149,7 @@ bool gate_save(struct gate_vcpu *vcpu, struct vcpu_state *state, struct error *e
 	state->sregs = vcpu->run->s.regs.sregs;
 	if (!save_time(vcpu, state) || !save_msrs(vcpu, state) ||
 	    ioctl(vcpu->fd, KVM_GET_LAPIC, &state->apic) < 0 ||
-	    ioctl(vcpu->fd, KVM_GET_XSAVE, &state->xsave) < 0 ||
+	    ioctl(vcpu->fd, KVM_GET_XSAVE, state->xsave) < 0 ||
 	    ioctl(vcpu->fd, KVM_GET_DEBUGREGS, &state->debug) < 0)
 		return refused(vcpu, "save", error);
 	return vcpu->gate->ops->save(vcpu, state, error);
@@ -194,7 +194,7 @@ bool gate_restore(struct gate_vcpu *vcpu, const struct gate_restart *restart, st
 	vcpu->used = true;
 	if (!forget_events(vcpu) || !restore_time(vcpu, state, restart->tsc_offset) ||
 	    !restore_apic(vcpu, state) || !restore_msrs(vcpu, state) ||
-	    ioctl(vcpu->fd, KVM_SET_XSAVE, &state->xsave) < 0 ||
+	    ioctl(vcpu->fd, KVM_SET_XSAVE, state->xsave) < 0 ||
 	    ioctl(vcpu->fd, KVM_SET_DEBUGREGS, &state->debug) < 0)
 		return refused(vcpu, "restore", error);
 	return restore_registers(vcpu, restart, error);

@@ -34,7 +34,7 @@ struct vcpu_state {
 	struct kvm_sregs sregs;
 	struct kvm_debugregs debug;
 	struct kvm_lapic_state apic;
-	struct kvm_xsave xsave;
+	uint32_t xsave[1024]; /* struct kvm_xsave, with x87 and SSE only */
 	uint32_t msr_count;
 	struct kvm_msr_entry msrs[VCPU_STATE_MSRS];
 };

@@ -545,7 +545,7 @@ static void the_last_words_are_kept(void **state)
 	unsigned put = 0;
 
 	(void)state;
-	board_init(&board, &(struct board_parts){ .cpus = { count_interrupt, vectors, 1 },
+	board_init(&board, &(struct board_parts){ .cpus = { count_interrupt, NULL, 1, count_call },
 						  .output = { count_byte, &put } });
 	board_last_words(&board, &words);
 	assert_string_equal(words.lines, "");
@@ -647,7 +647,7 @@ static void make_saved_board(struct board *board)
 {
 	memset(vectors, 0, sizeof(vectors));
 	board_init(board, &(struct board_parts){
-				  .cpus = { count_interrupt, vectors, 1 },
+				  .cpus = { count_interrupt, NULL, 1, count_call },
 				  .memory = driver_memory(driver),
 				  .output = { put_nowhere, NULL },
 			  });
