@@ -20,86 +20,15 @@
 #include "fleet.h"
 #include "guest_state.h"
 #include "linux_guest.h"
+#include "linux_shell.h"
 #include "moment.h"
 
 #define SKIPPED	 77
 #define CLONES	 3
-#define LIMIT_NS UINT64_C(240000000000)
-#define HEARD	 65536
-
-/* What a guest has said. */
-struct ear {
-	_Atomic size_t used;
-	char text[HEARD];
-};
 
 /* One guest that has booted, and how it was. */
 static struct linux_guest guest_files;
 static struct guest_state moment;
-
-static void hear(void *context, uint8_t byte)
-{
-	struct ear *ear = context;
-	size_t used = atomic_load(&ear->used);
-
-	if (used == HEARD - 1)
-		return;
-	ear->text[used] = (char)byte;
-	atomic_store(&ear->used, used + 1);
-}
-
-/* Whether the guest says @text behind what it had said up to @from, before it takes too long. */
-static bool says(struct ear *ear, size_t from, const char *text)
-{
-	uint64_t limit = now_ns() + LIMIT_NS;
-
-	while (now_ns() < limit) {
-		ear->text[atomic_load(&ear->used)] = 0;
-		if (strstr(ear->text + from, text))
-			return true;
-		usleep(20000);
-	}
-	print_error("not \"%s\" but: %s\n", text, ear->text + from);
-	return false;
-}
-
-/* Types a line that ends before the newline, and expects @answer. */
-static void ask(struct guest *guest, struct ear *ear, const char *line, const char *answer)
-{
-	size_t before = atomic_load(&ear->used);
-
-	assert_int_equal(board_input(guest->board, (const uint8_t *)line, strlen(line)),
-			 strlen(line));
-	assert_true(says(ear, before, answer));
-}
-
-static struct ear *new_ear(void)
-{
-	struct ear *ear = calloc(1, sizeof(*ear));
-
-	assert_non_null(ear);
-	return ear;
-}
-
-static struct fleet *make_fleet(const struct fleet_config *config)
-{
-	struct fleet *fleet;
-	struct error error;
-
-	if (!fleet_create(&fleet, config, &error))
-		fail_msg("%s", error.text);
-	return fleet;
-}
-
-static struct guest *launch(struct fleet *fleet)
-{
-	struct guest *guest;
-	struct error error;
-
-	if (!fleet_launch(fleet, 0, &guest, &error))
-		fail_msg("%s", error.text);
-	return guest;
-}
 
 static void rest_and_save(struct guest *guest, struct guest_state *state)
 {
@@ -124,28 +53,22 @@ static void put_back(struct guest *guest)
 	}
 }
 
-static void complain(void *context, const char *text)
-{
-	(void)context;
-	print_error("%s\n", text);
-}
-
-static void check_clones(struct guest **clones, struct ear **ears)
+static void check_clones(struct guest **clones, struct shell_ear **ears)
 {
 	for (unsigned i = 0; i < CLONES; i++) {
 		char line[64];
 
 		snprintf(line, sizeof(line), "kept=$kept$((%u+1)); echo is $kept\n", i);
-		ask(clones[i], ears[i], line, i == 0 ? "is 1231" : i == 1 ? "is 1232" : "is 1233");
-		ask(clones[i], ears[i], "sleep 1; echo $((6*7)) is enough\n", "42 is enough");
-		ask(clones[i], ears[i], "md5sum </bin/busybox | cut -c 33-; echo $sum\n", "sum-");
+		shell_ask(clones[i], ears[i], line, i == 0 ? "is 1231" : i == 1 ? "is 1232" : "is 1233");
+		shell_ask(clones[i], ears[i], "sleep 1; echo $((6*7)) is enough\n", "42 is enough");
+		shell_ask(clones[i], ears[i], "md5sum </bin/busybox | cut -c 33-; echo $sum\n", "sum-");
 	}
 }
 
 static void test_a_guest_goes_on_from_what_was_saved(void **state)
 {
-	struct ear *ear = new_ear();
-	struct fleet_computer computer = { .output = { hear, ear } };
+	struct shell_ear *ear = shell_new_ear();
+	struct fleet_computer computer = { .output = { shell_put, ear } };
 	struct fleet_config config = {
 		.engine = ENGINE_AUTO,
 		.guests = 1,
@@ -154,18 +77,18 @@ static void test_a_guest_goes_on_from_what_was_saved(void **state)
 		.linux_start = &guest_files.start,
 		.computers = &computer,
 	};
-	struct fleet *fleet = make_fleet(&config);
-	struct guest *guest = launch(fleet);
+	struct fleet *fleet = shell_fleet(&config);
+	struct guest *guest = shell_launch(fleet);
 
 	(void)state;
-	assert_true(says(ear, 0, "guest: done"));
+	assert_true(shell_says(ear, 0, "guest: done"));
 	usleep(1000000);
-	ask(guest, ear, "kept=123; sum=sum-$kept; echo $sum\n", "sum-123");
+	shell_ask(guest, ear, "kept=123; sum=sum-$kept; echo $sum\n", "sum-123");
 	put_back(guest);
-	ask(guest, ear, "echo $kept$((6*7))\n", "12342");
-	ask(guest, ear, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo counted $i | tr 0 o\n", "$i");
+	shell_ask(guest, ear, "echo $kept$((6*7))\n", "12342");
+	shell_ask(guest, ear, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo counted $i | tr 0 o\n", "$i");
 	put_back(guest);
-	assert_true(says(ear, 0, "counted 2oooo"));
+	assert_true(shell_says(ear, 0, "counted 2oooo"));
 	rest_and_save(guest, &moment);
 	/* Its memory is to stay as it is. */
 	seat_stop(guest->seat, GUEST_STOPPED);
@@ -173,14 +96,6 @@ static void test_a_guest_goes_on_from_what_was_saved(void **state)
 	fleet_stop(fleet, GUEST_STOPPED);
 	fleet_destroy(fleet);
 	free(ear);
-}
-
-static void make_clones(struct fleet_computer *computers, struct ear **ears, unsigned count)
-{
-	for (unsigned i = 0; i < count; i++) {
-		ears[i] = new_ear();
-		computers[i].output = (struct serial_output){ hear, ears[i] };
-	}
 }
 
 static struct fleet_config config_for_clones(const struct fleet_computer *computers, unsigned count)
@@ -197,10 +112,10 @@ static struct fleet_config config_for_clones(const struct fleet_computer *comput
 	};
 }
 
-static void end(struct fleet *fleet, struct ear **ears, unsigned count)
+static void end(struct fleet *fleet, struct shell_ear **ears, unsigned count)
 {
 	fleet_stop(fleet, GUEST_STOPPED);
-	assert_int_equal(ept_check(fleet->ept, complain, NULL), 0);
+	shell_check(fleet);
 	fleet_destroy(fleet);
 	for (unsigned i = 0; i < count; i++)
 		free(ears[i]);
@@ -211,14 +126,14 @@ static void test_clones_go_on_each_for_itself(void **state)
 	struct fleet_computer computers[CLONES] = { 0 };
 	struct fleet_config config = config_for_clones(computers, CLONES);
 	struct guest *clones[CLONES];
-	struct ear *ears[CLONES];
+	struct shell_ear *ears[CLONES];
 	struct fleet *fleet;
 
 	(void)state;
-	make_clones(computers, ears, CLONES);
-	fleet = make_fleet(&config);
+	shell_hear(computers, ears, CLONES);
+	fleet = shell_fleet(&config);
 	for (unsigned i = 0; i < CLONES; i++)
-		clones[i] = launch(fleet);
+		clones[i] = shell_launch(fleet);
 	check_clones(clones, ears);
 	end(fleet, ears, CLONES);
 }
@@ -230,55 +145,32 @@ static void test_B1_B2_a_clone_is_frozen_copied_and_reset(void **state)
 	struct fleet_config config = config_for_clones(computers, 2);
 	struct fleet_moment *frozen;
 	struct guest *first, *second;
-	struct ear *ears[2];
+	struct shell_ear *ears[2];
 	struct fleet *fleet;
 	struct error error;
 
 	(void)state;
-	make_clones(computers, ears, 2);
-	fleet = make_fleet(&config);
-	first = launch(fleet);
-	ask(first, ears[0], "echo $((6*7)) >/file; kept=7; echo set-$kept\n", "set-7");
+	shell_hear(computers, ears, 2);
+	fleet = shell_fleet(&config);
+	first = shell_launch(fleet);
+	shell_ask(first, ears[0], "echo $((6*7)) >/file; kept=7; echo set-$kept\n", "set-7");
 	if (!fleet_freeze(fleet, first, &frozen, &error))
 		fail_msg("%s", error.text);
-	ask(first, ears[0], "kept=8; echo 43 >/file; echo set-$kept\n", "set-8");
+	shell_ask(first, ears[0], "kept=8; echo 43 >/file; echo set-$kept\n", "set-8");
 	fleet_launch_moment(fleet, frozen);
-	second = launch(fleet);
-	ask(second, ears[1], "echo it is $kept $(cat /file)\n", "it is 7 42");
-	ask(second, ears[1], "kept=9; echo set-$kept\n", "set-9");
-	ask(first, ears[0], "echo it is $kept $(cat /file)\n", "it is 8 43");
+	second = shell_launch(fleet);
+	shell_ask(second, ears[1], "echo it is $kept $(cat /file)\n", "it is 7 42");
+	shell_ask(second, ears[1], "kept=9; echo set-$kept\n", "set-9");
+	shell_ask(first, ears[0], "echo it is $kept $(cat /file)\n", "it is 8 43");
 	for (unsigned i = 0; i < 5; i++) {
 		if (!fleet_go_back(fleet, first, &error) || !fleet_go_back(fleet, second, &error))
 			fail_msg("%s", error.text);
-		ask(first, ears[0], "echo again $kept $(cat /file); kept=8\n", "again 7 42");
-		ask(second, ears[1], "echo again $kept $(cat /file); kept=8\n", "again 7 42");
+		shell_ask(first, ears[0], "echo again $kept $(cat /file); kept=8\n", "again 7 42");
+		shell_ask(second, ears[1], "echo again $kept $(cat /file); kept=8\n", "again 7 42");
 	}
 	fleet_launch_moment(fleet, NULL);
 	fleet_release_moment(fleet, frozen);
 	end(fleet, ears, 2);
-}
-
-static bool open_files(void)
-{
-	const char *directory = getenv("S2VM_LINUX_GUEST");
-	char kernel[256], initrd[256];
-	struct linux_request request = {
-		.kernel = kernel,
-		.initrd = initrd,
-		.cmdline = "console=ttyS0 quiet s2vm=shell",
-		.memory = LINUX_MEMORY_DEFAULT,
-		.cpus = 1,
-	};
-	struct error error;
-
-	if (!directory)
-		directory = "build/linux-guest";
-	snprintf(kernel, sizeof(kernel), "%s/vmlinuz", directory);
-	snprintf(initrd, sizeof(initrd), "%s/initrd", directory);
-	if (linux_guest_open(&guest_files, &request, &error))
-		return true;
-	printf("SKIP linux state: %s; run scripts/linux-guest\n", error.text);
-	return false;
 }
 
 int main(void)
@@ -291,7 +183,7 @@ int main(void)
 	int failed;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (!open_files())
+	if (!shell_open(&guest_files, "initrd"))
 		return SKIPPED;
 	failed = cmocka_run_group_tests(tests, NULL, NULL);
 	linux_guest_close(&guest_files);
