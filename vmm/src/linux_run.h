@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Runs Linux guests to their end: one with its serial port on stdin and stdout, or several that begin
- * from the same memory, whose lines come out with their numbers.
+ * Runs Linux guests to their end: one with its serial port on stdin and stdout, or several that
+ * begin from the same memory, whose lines come out with their numbers.
  */
 #ifndef VMM_LINUX_RUN_H
 #define VMM_LINUX_RUN_H
