@@ -35,7 +35,31 @@ struct ear {
 
 /* One guest that has booted, and how it was. */
 static struct linux_guest guest_files;
+static struct linux_guest disk_guest_files; /* of another one, with a disk */
 static struct guest_state moment;
+
+static bool open_files(struct linux_guest *files)
+{
+	const char *directory = getenv("S2VM_LINUX_GUEST");
+	char kernel[256], initrd[256];
+	struct linux_request request = {
+		.kernel = kernel,
+		.initrd = initrd,
+		.cmdline = "console=ttyS0 quiet s2vm=shell",
+		.memory = LINUX_MEMORY_DEFAULT,
+		.cpus = 1,
+	};
+	struct error error;
+
+	if (!directory)
+		directory = "build/linux-guest";
+	snprintf(kernel, sizeof(kernel), "%s/vmlinuz", directory);
+	snprintf(initrd, sizeof(initrd), "%s/initrd", directory);
+	if (linux_guest_open(files, &request, &error))
+		return true;
+	printf("SKIP linux state: %s; run scripts/linux-guest\n", error.text);
+	return false;
+}
 
 static void hear(void *context, uint8_t byte)
 {
@@ -258,27 +282,143 @@ static void test_B1_B2_a_clone_is_frozen_copied_and_reset(void **state)
 	end(fleet, ears, 2);
 }
 
-static bool open_files(void)
+#define DISK_BYTES 65536
+#define FIRST_DISK "first"
+
+/* A base, and disks of two guests over it, whose first sector says so. */
+static void make_disks(char *base, struct disk *disks)
 {
-	const char *directory = getenv("S2VM_LINUX_GUEST");
-	char kernel[256], initrd[256];
-	struct linux_request request = {
-		.kernel = kernel,
-		.initrd = initrd,
-		.cmdline = "console=ttyS0 quiet s2vm=shell",
-		.memory = LINUX_MEMORY_DEFAULT,
-		.cpus = 1,
+	static const char sector[DISK_BYTES] = FIRST_DISK "-of-all\n";
+	struct error error;
+	int fd = mkstemp(base);
+
+	assert_int_equal(write(fd, sector, sizeof(sector)), sizeof(sector));
+	close(fd);
+	for (unsigned i = 0; i < 2; i++)
+		if (!disk_open_overlay(&disks[i], base, NULL, &error))
+			fail_msg("%s", error.text);
+}
+
+/* What the disk itself has, and not what the guest remembers of it. */
+static void disk_has(struct guest *guest, const char *text)
+{
+	const struct fleet_computer *computer = &guest->fleet->config.computers[guest->id];
+	char sector[DISK_SECTOR] = "";
+
+	assert_true(guest_call_to_rest(guest));
+	assert_true(disk_read(computer->disks, 0, sector, sizeof(sector)));
+	guest_release(guest);
+	assert_memory_equal(sector, text, strlen(text));
+}
+
+/* The line that makes the guest write @text, and the answer to it. */
+static void write_to_disk(struct guest *guest, struct ear *ear, const char *text)
+{
+	char line[128], answer[64];
+
+	snprintf(line, sizeof(line),
+		 "echo %s-of-all | dd of=/dev/vda conv=notrunc,fsync 2>/dev/null; echo put-$((6*7))-%s\n",
+		 text, text);
+	snprintf(answer, sizeof(answer), "put-42-%s", text);
+	ask(guest, ear, line, answer);
+}
+
+/* A guest that has booted with a disk. */
+static void save_a_guest_with_a_disk(struct fleet_computer *computer, struct ear *ear)
+{
+	struct fleet_config config = {
+		.engine = ENGINE_AUTO,
+		.guests = 1,
+		.file = &disk_guest_files.memory,
+		.mode = EPT_SHARED,
+		.linux_start = &disk_guest_files.start,
+		.computers = computer,
 	};
+	struct fleet *fleet = make_fleet(&config);
+	struct guest *guest = launch(fleet);
+
+	assert_true(says(ear, 0, "guest: done"));
+	usleep(1000000);
+	ask(guest, ear, "echo up-$((6*7))\n", "up-42");
+	rest_and_save(guest, &moment);
+	seat_stop(guest->seat, GUEST_STOPPED);
+	guest_release(guest);
+	fleet_stop(fleet, GUEST_STOPPED);
+	fleet_destroy(fleet);
+}
+
+/* They are frozen with their guest, and go back with it: to where it was frozen, or where it began. */
+static void test_disks_go_back_with_their_guest(void **state)
+{
+	struct fleet_computer computers[2] = { 0 };
+	struct fleet_config config = config_for_clones(computers, 2);
+	char base[] = "/tmp/s2vm-state-XXXXXX";
+	struct fleet_moment *frozen;
+	struct guest *first, *second;
+	struct disk disks[2];
+	struct ear *ears[2];
+	struct fleet *fleet;
 	struct error error;
 
-	if (!directory)
-		directory = "build/linux-guest";
-	snprintf(kernel, sizeof(kernel), "%s/vmlinuz", directory);
-	snprintf(initrd, sizeof(initrd), "%s/initrd", directory);
-	if (linux_guest_open(&guest_files, &request, &error))
-		return true;
-	printf("SKIP linux state: %s; run scripts/linux-guest\n", error.text);
-	return false;
+	(void)state;
+	assert_true(open_files(&disk_guest_files));
+	make_clones(computers, ears, 2);
+	make_disks(base, disks);
+	for (unsigned i = 0; i < 2; i++) {
+		computers[i].disks = &disks[i];
+		computers[i].disk_count = 1;
+	}
+	save_a_guest_with_a_disk(computers, ears[0]);
+	config.file = &disk_guest_files.memory;
+	fleet = make_fleet(&config);
+	first = launch(fleet);
+	second = launch(fleet);
+	write_to_disk(second, ears[1], "other");
+	write_to_disk(first, ears[0], "frozen");
+	if (!fleet_freeze(fleet, first, &frozen, &error))
+		fail_msg("%s", error.text);
+	fleet_release_moment(fleet, frozen);
+	for (unsigned i = 0; i < 2; i++) {
+		write_to_disk(first, ears[0], "later");
+		disk_has(first, "later-of-all");
+		if (!fleet_go_back(fleet, first, &error))
+			fail_msg("%s", error.text);
+		disk_has(first, "frozen-of-all");
+		ask(first, ears[0], "echo it has $(head -n 1 /dev/vda)\n", "it has frozen-of-all");
+	}
+	disk_has(second, "other-of-all");
+	if (!fleet_go_back(fleet, second, &error))
+		fail_msg("%s", error.text);
+	disk_has(second, FIRST_DISK);
+	ask(second, ears[1], "echo it has $(head -n 1 /dev/vda)\n", "it has " FIRST_DISK);
+	end(fleet, ears, 2);
+	for (unsigned i = 0; i < 2; i++)
+		disk_close(&disks[i]);
+	linux_guest_close(&disk_guest_files);
+	unlink(base);
+}
+
+/* What a clone is told when it begins, and when it goes back: another generation each time. */
+static void test_a_clone_is_told_who_it_is(void **state)
+{
+	struct fleet_computer computers[1] = { 0 };
+	struct fleet_config config = config_for_clones(computers, 1);
+	struct guest *guest;
+	struct ear *ears[1];
+	struct fleet *fleet;
+	struct error error;
+	size_t before;
+
+	(void)state;
+	make_clones(computers, ears, 1);
+	fleet = make_fleet(&config);
+	guest = launch(fleet);
+	assert_true(says(ears[0], 0, "clone 0 ready"));
+	before = atomic_load(&ears[0]->used);
+	if (!fleet_go_back(fleet, guest, &error))
+		fail_msg("%s", error.text);
+	assert_true(says(ears[0], before, "clone 0 ready"));
+	end(fleet, ears, 1);
 }
 
 int main(void)
@@ -287,11 +427,14 @@ int main(void)
 		cmocka_unit_test(test_a_guest_goes_on_from_what_was_saved),
 		cmocka_unit_test(test_clones_go_on_each_for_itself),
 		cmocka_unit_test(test_B1_B2_a_clone_is_frozen_copied_and_reset),
+		cmocka_unit_test(test_a_clone_is_told_who_it_is),
+		/* It boots another guest, of which the moment is then. */
+		cmocka_unit_test(test_disks_go_back_with_their_guest),
 	};
 	int failed;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (!open_files())
+	if (!open_files(&guest_files))
 		return SKIPPED;
 	failed = cmocka_run_group_tests(tests, NULL, NULL);
 	linux_guest_close(&guest_files);
