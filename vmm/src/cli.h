@@ -7,6 +7,8 @@ int cli_run(int argc, char **argv);
 int cli_bench(int argc, char **argv);
 int cli_trace(int argc, char **argv);
 int cli_check(int argc, char **argv);
+int cli_freeze(int argc, char **argv);
+int cli_reset(int argc, char **argv);
 int cli_template(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 

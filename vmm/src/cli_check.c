@@ -68,7 +68,7 @@ static bool ask(int fd, struct findings *findings, struct error *error)
 	struct control_input input = { .fd = fd };
 	bool done = false;
 
-	if (!control_send(fd, "check", error))
+	if (!control_send(fd, json_pack("{s:s}", "command", "check"), error))
 		return false;
 	while (!done) {
 		json_t *answer = control_receive(&input, error);

@@ -27,6 +27,7 @@ struct run_options {
 	uint64_t cpus; /* of a Linux guest; 0 for what there is without the option */
 	uint64_t timeout; /* seconds, 0 for none */
 	enum ept_mode mode;
+	bool mode_given;
 	enum engine engine;
 	enum fleet_entries entries;
 	bool sharing;
@@ -139,6 +140,7 @@ static bool runs_linux(const struct run_options *options)
 
 static bool set_mode(struct run_options *options, const char *text, struct error *error)
 {
+	options->mode_given = true;
 	options->mode = strcmp(text, "shared") == 0 ? EPT_SHARED : EPT_PRIVATE;
 	if (options->mode == EPT_PRIVATE && strcmp(text, "private") != 0)
 		return error_set(error, EXIT_INPUT, "--mode is private or shared, not \"%s\"",
@@ -225,6 +227,10 @@ static void check_linux_options(const struct run_options *options, struct argp_s
 
 	if (runs_linux(options) && (options->trace || options->alone || options->domain_count))
 		argp_error(state, "Linux guests take no --alone, --domain and --trace");
+	if (options->mode_given && options->mode == EPT_SHARED &&
+	    (computer->template || (computer->guest.kernel && options->guests > 1)))
+		argp_error(state,
+			   "--mode shared is for the only guest of --kernel: others have copies of what they write");
 	if (!computer->guest.kernel && (computer->guest.initrd || computer->guest.cmdline ||
 					computer->disk_count || options->cpus))
 		argp_error(state,
@@ -542,6 +548,7 @@ static int run_linux(const struct run_options *options)
 	run.guests = (unsigned)options->guests;
 	run.guest.cpus = options->cpus ? (unsigned)options->cpus : 1;
 	run.sharing = options->sharing;
+	run.private_memory = options->mode_given && options->mode == EPT_PRIVATE;
 	run.check = options->check;
 	run.json = options->json;
 	run.templates = template_directory(run.templates);

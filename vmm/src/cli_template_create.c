@@ -21,6 +21,7 @@ enum key {
 	KEY_MEMORY,
 	KEY_CPUS,
 	KEY_DISK,
+	KEY_NET,
 	KEY_ENGINE,
 	KEY_UNTIL,
 	KEY_UNTIL_PORT,
@@ -44,6 +45,8 @@ static const struct argp_option option_table[] = {
 	{ "disk", KEY_DISK, "FILE[,ro]", 0,
 	  "A disk of its, to which it does not write: what it writes becomes a part of the template; once for each",
 	  0 },
+	{ "net", KEY_NET, "tap=NAME[,mac=ADDRESS]", 0,
+	  "A network of its, by that TAP; its clones have as many; once for each", 0 },
 	{ "engine", KEY_ENGINE, "auto|svm|vmx", 0, "How it is run, and its clones are (auto)", 0 },
 	{ "until", KEY_UNTIL, "TEXT", 0, "It is ready when it says this on its console", 0 },
 	{ "until-port", KEY_UNTIL_PORT, NULL, 0,
@@ -69,10 +72,26 @@ static bool set_option(struct create_options *options, int key, const char *text
 	}
 }
 
+/* Whether there is a slot for one more device. */
+static void check_slots(const struct linux_template_request *request, struct argp_state *state)
+{
+	if (request->disk_count + request->net_count == BOARD_DISKS)
+		argp_error(state, "a guest has at most %d disks and networks", BOARD_DISKS);
+}
+
+static void add_net(struct create_options *options, const char *text, struct argp_state *state)
+{
+	struct linux_template_request *request = &options->request;
+	struct error error;
+
+	check_slots(request, state);
+	if (!option_net(text, &request->nets[request->net_count++], &error))
+		argp_error(state, "%s", error.text);
+}
+
 static void add_disk(struct create_options *options, const char *text, struct argp_state *state)
 {
-	if (options->request.disk_count == BOARD_DISKS)
-		argp_error(state, "a guest has at most %d disks", BOARD_DISKS);
+	check_slots(&options->request, state);
 	options->request.disks[options->request.disk_count++] = text;
 }
 
@@ -107,6 +126,9 @@ static error_t parse(int key, char *text, struct argp_state *state)
 		break;
 	case KEY_DISK:
 		add_disk(options, text, state);
+		break;
+	case KEY_NET:
+		add_net(options, text, state);
 		break;
 	case KEY_UNTIL:
 		options->request.until = text;

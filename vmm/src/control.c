@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "control.h"
 #include "findings.h"
+#include "linux_template.h"
+#include "moment.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -118,9 +121,27 @@ struct control {
 	bool ending;
 };
 
-static bool send_error(int fd, const char *text)
+static bool send_error(int fd, const struct error *error)
 {
-	return send_line(fd, json_pack("{s:i, s:s}", "version", CONTROL_VERSION, "error", text));
+	return send_line(fd, json_pack("{s:i, s:s, s:i}", "version", CONTROL_VERSION, "error",
+				       error->text, "exit", (int)error->exit));
+}
+
+/* What is wrong with a request, or with who sends it. */
+static bool refuse(int fd, const char *text)
+{
+	struct error error;
+
+	error_set(&error, EXIT_FAILED, "%s", text);
+	return send_error(fd, &error);
+}
+
+/* The last answer, of @done or of what failed. */
+static bool send_end(int fd, bool done, const struct error *error)
+{
+	if (!done)
+		return send_error(fd, error);
+	return send_line(fd, json_pack("{s:i, s:b}", "version", CONTROL_VERSION, "done", true));
 }
 
 static bool send_findings(int fd, const struct findings *findings)
@@ -136,14 +157,15 @@ static bool send_findings(int fd, const struct findings *findings)
 }
 
 /* What is found is sent when the fleet goes on again: it does not wait for its client. */
-static bool serve_check(struct control *control, int fd)
+static bool serve_check(struct control *control, int fd, const json_t *request)
 {
 	struct findings findings;
 	struct error error;
 	bool sent;
 
+	(void)request;
 	if (!fleet_pause(control->fleet, &error))
-		return send_error(fd, error.text);
+		return send_error(fd, &error);
 	findings_take(&findings, control->fleet);
 	fleet_resume(control->fleet);
 	sent = send_findings(fd, &findings);
@@ -151,18 +173,83 @@ static bool serve_check(struct control *control, int fd)
 	return sent;
 }
 
+/* The guest that a request is about; NULL if it names none that has been launched. */
+static struct guest *guest_of(struct control *control, const json_t *request, struct error *error)
+{
+	const json_t *number = json_object_get(request, "guest");
+	json_int_t id = json_integer_value(number);
+
+	if (!json_is_integer(number) || id < 0 || id > INT_MAX) {
+		error_set(error, EXIT_INPUT, "the request needs the number of a guest");
+		return NULL;
+	}
+	return fleet_find_guest(control->fleet, (unsigned)id, error);
+}
+
+/* Where a template is wanted, if one is. */
+static bool place_of(const json_t *request, struct linux_template_place *place,
+		     struct error *error)
+{
+	const json_t *name = json_object_get(request, "template");
+	const json_t *directory = json_object_get(request, "templates");
+
+	place->name = json_string_value(name);
+	place->directory = json_string_value(directory);
+	if (!name && !directory)
+		return true;
+	if (place->name && place->directory && place->directory[0] == '/')
+		return true;
+	return error_set(error, EXIT_INPUT,
+			 "a template needs a name, and a directory with all of its path");
+}
+
+static bool serve_freeze(struct control *control, int fd, const json_t *request)
+{
+	struct linux_template_place place;
+	struct guest *guest;
+	struct error error;
+	bool done;
+
+	guest = guest_of(control, request, &error);
+	done = guest && place_of(request, &place, &error) &&
+	       linux_template_freeze(control->fleet, guest, &place, &error);
+	return send_end(fd, done, &error);
+}
+
+static bool serve_reset(struct control *control, int fd, const json_t *request)
+{
+	struct guest *guest;
+	struct error error;
+	bool done;
+
+	guest = guest_of(control, request, &error);
+	done = guest && fleet_go_back(control->fleet, guest, &error);
+	return send_end(fd, done, &error);
+}
+
+/* What can be asked for. Each is false if the client is gone. */
+static const struct command {
+	const char *name;
+	bool (*serve)(struct control *control, int fd, const json_t *request);
+} commands[] = {
+	{ "check", serve_check },
+	{ "freeze", serve_freeze },
+	{ "reset", serve_reset },
+};
+
 static bool serve_request(struct control *control, int fd, const json_t *request)
 {
 	json_t *version = json_object_get(request, "version");
 	const char *command = json_string_value(json_object_get(request, "command"));
 
 	if (!json_is_integer(version) || !command)
-		return send_error(fd, "a request is an object with a version and a command");
+		return refuse(fd, "a request is an object with a version and a command");
 	if (json_integer_value(version) != CONTROL_VERSION)
-		return send_error(fd, "this fleet speaks version 1 of the control protocol");
-	if (strcmp(command, "check") == 0)
-		return serve_check(control, fd);
-	return send_error(fd, "this fleet knows no such command");
+		return refuse(fd, "this fleet speaks version 1 of the control protocol");
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		if (strcmp(command, commands[i].name) == 0)
+			return commands[i].serve(control, fd, request);
+	return refuse(fd, "this fleet knows no such command");
 }
 
 static bool permitted(int fd)
@@ -180,7 +267,7 @@ static void serve_client(struct control *control, int fd)
 
 	limit_time(fd, CLIENT_SECONDS);
 	if (!going_on)
-		send_error(fd, "only who runs it, and root, may ask it for something");
+		refuse(fd, "only who runs it, and root, may ask it for something");
 	while (going_on && (line = receive_line(&input))) {
 		json_t *request = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
 
@@ -188,7 +275,7 @@ static void serve_client(struct control *control, int fd)
 		json_decref(request);
 	}
 	if (going_on && errno == EMSGSIZE)
-		send_error(fd, "a request is longer than 4095 bytes");
+		refuse(fd, "a request is longer than 4095 bytes");
 }
 
 /* From now on control_stop() ends what is under way with it; false if that has begun. */
@@ -338,14 +425,27 @@ int control_connect(int pid, struct error *error)
 	return -1;
 }
 
-bool control_send(int fd, const char *command, struct error *error)
+bool control_send(int fd, json_t *request, struct error *error)
 {
-	if (send_line(fd, json_pack("{s:i, s:s}", "version", CONTROL_VERSION, "command", command)))
+	if (request)
+		json_object_set_new(request, "version", json_integer(CONTROL_VERSION));
+	errno = ENOMEM;
+	if (send_line(fd, request))
 		return true;
 	/* Whoever sends no more may have said why. */
 	if (errno == EPIPE)
 		return true;
 	return error_set(error, EXIT_FAILED, "cannot ask the fleet: %s", strerror(errno));
+}
+
+/* What the fleet says that it could not do. */
+static void take_refusal(const json_t *answer, const json_t *text, struct error *error)
+{
+	json_int_t status = json_integer_value(json_object_get(answer, "exit"));
+	bool known = status > EXIT_DONE && status <= EXIT_INVARIANT;
+
+	error_set(error, known ? (enum error_exit)status : EXIT_FAILED, "the fleet refuses: %s",
+		  json_is_string(text) ? json_string_value(text) : "it does not say why");
 }
 
 json_t *control_receive(struct control_input *input, struct error *error)
@@ -372,8 +472,7 @@ json_t *control_receive(struct control_input *input, struct error *error)
 	text = json_object_get(answer, "error");
 	if (!text)
 		return answer;
-	error_set(error, EXIT_FAILED, "the fleet refuses: %s",
-		  json_is_string(text) ? json_string_value(text) : "it does not say why");
+	take_refusal(answer, text, error);
 	json_decref(answer);
 	return NULL;
 }

@@ -9,7 +9,13 @@
  *   {"version":1,"command":"check"}
  *   {"version":1,"violation":"S1: ..."}                            for each of the first violations
  *   {"version":1,"done":true,"tables":9,"spaces":3,"violations":0} the last line
- *   {"version":1,"error":"..."}                                    or this one
+ *   {"version":1,"error":"...","exit":4}                           or this one, with an exit status
+ *
+ *   {"version":1,"command":"freeze","guest":0}                     a guest, where it is now
+ *   {"version":1,"command":"freeze","guest":0,"template":"NAME","templates":"/DIR"}
+ *                                                                  the same, and as a template
+ *   {"version":1,"command":"reset","guest":0}                      back to there
+ *   {"version":1,"done":true}                                      what these answer
  *
  * A connection serves any number of requests, one after the other.
  */
@@ -37,8 +43,8 @@ void control_stop(struct control *control);
 /* Connects to the fleet that process @pid runs; a file descriptor, or -1. */
 int control_connect(int pid, struct error *error);
 
-/* Sends a command. */
-bool control_send(int fd, const char *command, struct error *error);
+/* Sends a request, without its version, and frees it. */
+bool control_send(int fd, json_t *request, struct error *error);
 
 /* A stream of answers. */
 struct control_input {

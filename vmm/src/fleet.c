@@ -647,10 +647,10 @@ static bool begin(struct guest *guest, struct fpa root, struct error *error)
 
 	take_seats(guest, root);
 	if (guest->fleet->launch_moment) {
-		fleet_take_moment(guest);
-		if (!guest_restore(guest, &guest->origin->state, error))
+		if (!fleet_take_moment(guest, error) ||
+		    !guest_restore(guest, &guest->origin->state, error))
 			return false;
-		guest_tell_generation(guest);
+		guest_tell_clone(guest);
 		return true;
 	}
 	start = start_of(&guest->fleet->config, guest->id, guest->argument);

@@ -1,9 +1,19 @@
 // SPDX-License-Identifier: MIT
 #include "guest_state.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "fleet.h"
+#include "linux_boot.h"
+
+/* What its agent is told. */
+struct agent_line {
+	size_t used;
+	char text[512];
+};
 
 static void release_first(struct guest *guest, unsigned cpus)
 {
@@ -97,7 +107,57 @@ bool guest_restore(struct guest *guest, const struct guest_state *state, struct 
 	return restore_cpus(guest, state, error);
 }
 
-void guest_tell_generation(struct guest *guest)
+/* ---- telling it that it is another one ---- */
+
+/* Adds what fits, as a line has more room than all of it needs. */
+__attribute__((format(printf, 2, 3))) static void add(struct agent_line *line, const char *format,
+						      ...)
 {
+	size_t room = sizeof(line->text) - line->used;
+	va_list list;
+	int count;
+
+	va_start(list, format);
+	count = vsnprintf(line->text + line->used, room, format, list);
+	va_end(list);
+	if (count > 0)
+		line->used += (size_t)count < room ? (size_t)count : room - 1;
+}
+
+static void add_generation(struct agent_line *line, struct guest *guest)
+{
+	unsigned char generation[LINUX_GENERATION_BYTES] = { 0 };
+
+	guest_read(guest, (struct gpa){ PLATFORM_GENERATION }, generation, sizeof(generation));
+	add(line, " generation=");
+	for (size_t i = 0; i < sizeof(generation); i++)
+		add(line, "%02x", generation[i]);
+}
+
+static void add_macs(struct agent_line *line, const struct guest *guest)
+{
+	const struct fleet_computer *computer = &guest->fleet->config.computers[guest->id];
+
+	add(line, " mac=");
+	for (unsigned i = 0; i < computer->net_count; i++) {
+		const uint8_t *mac = computer->nets[i].mac;
+
+		add(line, "%s%02x:%02x:%02x:%02x:%02x:%02x", i ? "," : "", mac[0], mac[1], mac[2],
+		    mac[3], mac[4], mac[5]);
+	}
+}
+
+/* An agent that has left thousands of characters unread is none, and is not told. */
+void guest_tell_clone(struct guest *guest)
+{
+	struct agent_line line = { 0 };
+	struct timespec now;
+
 	board_event(guest->board);
+	clock_gettime(CLOCK_REALTIME, &now);
+	add(&line, "clone number=%u", guest->id);
+	add_generation(&line, guest);
+	add_macs(&line, guest);
+	add(&line, " time=%lld.%06ld", (long long)now.tv_sec, now.tv_nsec / 1000);
+	board_tell(guest->board, line.text);
 }

@@ -38,7 +38,11 @@ bool guest_save(struct guest *guest, struct guest_state *state, struct error *er
  */
 bool guest_restore(struct guest *guest, const struct guest_state *state, struct error *error);
 
-/* Tells a guest that its generation id, which is in its memory, is another one. */
-void guest_tell_generation(struct guest *guest);
+/*
+ * Tells a guest that rests, or that has not begun, that it is another one than the one it was copied
+ * from: that its generation id, which is in its memory, has changed, and, for its agent, who it is now
+ * (docs/devices.md, "Control console"). It hears of that when it runs.
+ */
+void guest_tell_clone(struct guest *guest);
 
 #endif

@@ -30,6 +30,9 @@ struct maker {
 	struct linux_guest files;
 	struct disk disks[BOARD_DISKS];
 	unsigned disk_count; /* that are open */
+	struct tap taps[BOARD_NETS];
+	struct board_net nets[BOARD_NETS];
+	unsigned net_count; /* that are open */
 	struct wish wish;
 	struct linux_template_machine machine;
 	struct guest_state state;
@@ -80,10 +83,7 @@ static bool write_files(struct maker *maker, struct error *error)
 	/* What was written to a disk is in its overlay when that is closed. */
 	while (maker->disk_count)
 		disk_close(&maker->disks[--maker->disk_count]);
-	return template_put(writer, linux_template_machine_key, &maker->machine,
-			    sizeof(maker->machine), error) &&
-	       template_put(writer, linux_template_state_key, &maker->state,
-			    sizeof(maker->state), error) &&
+	return linux_template_put(writer, &maker->machine, &maker->state, error) &&
 	       template_put_mapping(writer, memory->mapping, memory->bytes, error);
 }
 
@@ -153,6 +153,8 @@ static bool run(struct maker *maker, struct error *error)
 	const struct fleet_computer computer = {
 		.disks = maker->disks,
 		.disk_count = maker->disk_count,
+		.nets = maker->nets,
+		.net_count = maker->net_count,
 		.output = { put, maker },
 	};
 	const struct fleet_config config = {
@@ -231,6 +233,32 @@ static bool open_disks(struct maker *maker, struct error *error)
 	return true;
 }
 
+/* ---- its networks ---- */
+
+static bool open_nets(struct maker *maker, struct error *error)
+{
+	const struct linux_template_request *request = maker->request;
+
+	for (; maker->net_count < request->net_count; maker->net_count++) {
+		const struct option_net *wanted = &request->nets[maker->net_count];
+		struct board_net *net = &maker->nets[maker->net_count];
+
+		net->tap = &maker->taps[maker->net_count];
+		memcpy(net->mac, wanted->mac, sizeof(net->mac));
+		if ((!wanted->has_mac && !linux_mac_make(net->mac, error)) ||
+		    !tap_open(net->tap, wanted->tap, error))
+			return false;
+	}
+	maker->machine.net_count = maker->net_count;
+	return true;
+}
+
+static void close_nets(struct maker *maker)
+{
+	while (maker->net_count)
+		tap_close(&maker->taps[--maker->net_count]);
+}
+
 /* ---- all of it ---- */
 
 static bool make_files(struct maker *maker, struct error *error)
@@ -240,9 +268,10 @@ static bool make_files(struct maker *maker, struct error *error)
 	if (!linux_guest_open(&maker->files, &maker->request->guest, error))
 		return false;
 	maker->machine.memory = maker->files.memory.bytes;
-	made = open_disks(maker, error) && run(maker, error) && write_files(maker, error);
+	made = open_disks(maker, error) && open_nets(maker, error) && run(maker, error) && write_files(maker, error);
 	while (maker->disk_count)
 		disk_close(&maker->disks[--maker->disk_count]);
+	close_nets(maker);
 	linux_guest_close(&maker->files);
 	return made;
 }

@@ -33,6 +33,14 @@ bool linux_identity_make(struct linux_identity *identity, struct error *error)
 	return true;
 }
 
+bool linux_mac_make(uint8_t mac[6], struct error *error)
+{
+	if (getrandom(mac, 6, 0) != 6)
+		return error_set(error, EXIT_FAILED, "no random numbers: %s", strerror(errno));
+	mac[0] = (uint8_t)((mac[0] & 0xfc) | 0x02);
+	return true;
+}
+
 static bool load(struct linux_guest *guest, unsigned cpus, struct error *error)
 {
 	struct linux_identity identity;

@@ -34,6 +34,9 @@ struct linux_guest {
 	struct gpa seed; /* where the seed of an identity lies; its generation is where platform.h says */
 };
 
+/* A new address for a network card, marked as one that nobody has assigned (IEEE 802-2014, 8.4). */
+bool linux_mac_make(uint8_t mac[6], struct error *error);
+
 /* A new one, from the host's random numbers. */
 bool linux_identity_make(struct linux_identity *identity, struct error *error);
 

@@ -2,15 +2,13 @@
 #include "linux_run.h"
 
 #include <errno.h>
-#include <errno.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
-#include <sys/random.h>
 
 #include "console.h"
+#include "control.h"
 #include "findings.h"
 #include "fleet.h"
 #include "linux_template.h"
@@ -44,7 +42,15 @@ static bool several(const struct linux_run *run)
 /* Whether guests have copies of what they write of one memory, which stays as it is. */
 static bool copies(const struct linux_run *run)
 {
-	return several(run) || run->template;
+	return several(run) || run->template || run->private_memory;
+}
+
+/* Each guest may have been frozen once, and one is just frozen anew. */
+static unsigned snapshots(const struct linux_run *run)
+{
+	if (!copies(run))
+		return 0;
+	return run->guests < FLEET_SNAPSHOTS ? run->guests + 1 : FLEET_SNAPSHOTS;
 }
 
 /* ---- one guest's console ---- */
@@ -147,6 +153,7 @@ static struct fleet_config config_of(const struct household *all)
 		.mode = copies(run) ? EPT_PRIVATE : EPT_SHARED,
 		.sharing = copies(run) && run->sharing,
 		.computers = all->computers,
+		.snapshots = snapshots(run),
 	};
 
 	if (all->template) {
@@ -160,6 +167,22 @@ static struct fleet_config config_of(const struct household *all)
 	return config;
 }
 
+/* Runs the guests, while others may ask for things. */
+static bool run_controlled(struct fleet *fleet, const struct linux_run *run, struct error *error)
+{
+	struct control *control = NULL;
+	bool ran;
+
+	if (!control_start(&control, fleet, error))
+		fprintf(stderr,
+			"s2vm: these guests cannot be checked and frozen while they run: %s\n",
+			error->text);
+	ran = run_guests(fleet, run, error);
+	if (control)
+		control_stop(control);
+	return ran;
+}
+
 /* One life of all guests, from their start to where they are off or reset. */
 static int run_life(const struct household *all, enum guest_status *how)
 {
@@ -171,7 +194,7 @@ static int run_life(const struct household *all, enum guest_status *how)
 
 	if (!fleet_create(&fleet, &config, &error))
 		return error_print(&error);
-	if (run_guests(fleet, all->run, &error)) {
+	if (run_controlled(fleet, all->run, &error)) {
 		for (unsigned i = 0; i < all->run->guests; i++)
 			console_end_line(&all->residents[i].lines);
 		status = report(fleet, all->run, now_ns() - begin);
@@ -211,15 +234,6 @@ static bool open_disk_of(const struct household *all, struct disk *disk, unsigne
 	return open_disk(all->run, disk, all->run->disks[number], error);
 }
 
-/* A new address for each card, marked as one that nobody has assigned (IEEE 802-2014, 8.4). */
-static bool make_mac(uint8_t mac[6], struct error *error)
-{
-	if (getrandom(mac, 6, 0) != 6)
-		return error_set(error, EXIT_FAILED, "no random numbers: %s", strerror(errno));
-	mac[0] = (uint8_t)((mac[0] & 0xfc) | 0x02);
-	return true;
-}
-
 /* @wanted with the guest's number in place of %d. */
 static bool tap_name(const struct linux_run *run, const struct option_net *wanted, unsigned id,
 		     char *name, struct error *error)
@@ -251,7 +265,7 @@ static bool open_nets(const struct linux_run *run, struct resident *resident, un
 		net->tap = &resident->taps[resident->net_count];
 		memcpy(net->mac, wanted->mac, sizeof(net->mac));
 		if (!tap_name(run, wanted, id, name, error) ||
-		    (!wanted->has_mac && !make_mac(net->mac, error)) ||
+		    (!wanted->has_mac && !linux_mac_make(net->mac, error)) ||
 		    !tap_open(net->tap, name, error))
 			return false;
 	}
@@ -321,7 +335,7 @@ static int run_lives(struct household *all)
 	struct error error;
 	int status;
 
-	request.copied = several(run);
+	request.copied = copies(run);
 	do {
 		how = GUEST_STOPPED;
 		if (!linux_guest_open(&guest, &request, &error))
@@ -385,6 +399,17 @@ static bool check_engine(const struct linux_run *run, const struct linux_templat
 			 run->template, engine_name(made));
 }
 
+/* The guest has drivers for as many cards as it had. */
+static bool check_nets(const struct linux_run *run, const struct linux_template *template,
+		       struct error *error)
+{
+	unsigned count = template->machine.net_count;
+
+	return run->net_count == count ||
+	       error_set(error, EXIT_INPUT, "template %s has %u networks: give as many --net",
+			 run->template, count);
+}
+
 static int run_template(const struct linux_run *run)
 {
 	struct linux_template *template = malloc(sizeof(*template));
@@ -397,8 +422,10 @@ static int run_template(const struct linux_run *run)
 		free(template);
 		return error_print(&error);
 	}
-	status = check_engine(run, template, &error) ? run_household(run, template) :
-						       error_print(&error);
+	if (check_engine(run, template, &error) && check_nets(run, template, &error))
+		status = run_household(run, template);
+	else
+		status = error_print(&error);
 	linux_template_close(template);
 	free(template);
 	return status;

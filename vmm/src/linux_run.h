@@ -21,6 +21,7 @@ struct linux_run {
 	unsigned disk_count;
 	bool reboot;  /* the only guest starts anew where it resets */
 	bool sharing; /* of tables */
+	bool private_memory; /* also with one guest, which can then be frozen while it runs */
 	bool json;    /* print one JSON object, and nothing that guests say */
 	bool check;   /* look for violations of invariants at the end */
 	struct report_options report;

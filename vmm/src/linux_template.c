@@ -33,7 +33,9 @@ static bool machine_good(const struct linux_template *template)
 {
 	const struct linux_template_machine *machine = &template->machine;
 
-	if (machine->disk_count > BOARD_DISKS || machine->cpus != template->state.cpu_count ||
+	if (machine->disk_count > BOARD_DISKS || machine->net_count > BOARD_NETS ||
+	    machine->disk_count + machine->net_count > BOARD_DISKS ||
+	    machine->cpus != template->state.cpu_count ||
 	    machine->cpus < 1 || machine->cpus > PLATFORM_CPUS_MAX ||
 	    machine->memory != template->files.memory.bytes)
 		return false;
@@ -58,6 +60,14 @@ bool linux_template_open(struct linux_template *template, const char *directory,
 	}
 	linux_template_close(template);
 	return false;
+}
+
+bool linux_template_put(struct template_writer *writer,
+			const struct linux_template_machine *machine,
+			const struct guest_state *state, struct error *error)
+{
+	return template_put(writer, linux_template_machine_key, machine, sizeof(*machine), error) &&
+	       template_put(writer, linux_template_state_key, state, sizeof(*state), error);
 }
 
 void linux_template_close(struct linux_template *template)

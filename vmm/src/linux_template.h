@@ -10,7 +10,10 @@
 #include "gate.h"
 #include "guest_state.h"
 #include "linux_guest.h"
+#include "options.h"
 #include "template.h"
+
+struct fleet;
 
 #define LINUX_DISK_PATH 4096
 
@@ -46,6 +49,24 @@ void linux_template_close(struct linux_template *template);
 bool linux_template_disk(const struct linux_template *template, unsigned number,
 			 struct disk *disk, struct error *error);
 
+/* Adds what a template has beside memory and disks. */
+bool linux_template_put(struct template_writer *writer,
+			const struct linux_template_machine *machine,
+			const struct guest_state *state, struct error *error);
+
+/* Where a template is to be; without a name there is to be none. */
+struct linux_template_place {
+	const char *directory;
+	const char *name;
+};
+
+/*
+ * Freezes a guest of @fleet, which goes on while a template is made of that (moment.h). Where none could
+ * be made the guest may have been frozen all the same.
+ */
+bool linux_template_freeze(struct fleet *fleet, struct guest *guest,
+			   const struct linux_template_place *place, struct error *error);
+
 /* What to make a template of. */
 struct linux_template_request {
 	const char *directory;
@@ -53,6 +74,8 @@ struct linux_template_request {
 	struct linux_request guest;
 	const char *disks[BOARD_DISKS]; /* FILE, or FILE,ro */
 	unsigned disk_count;
+	struct option_net nets[BOARD_NETS];
+	unsigned net_count; /* with the disks not more than there are free slots */
 	const char *until; /* what its console says when it is ready, or NULL: it says so at a port */
 	enum engine engine;
 	bool quiet; /* its console is not printed */

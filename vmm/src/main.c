@@ -17,6 +17,8 @@ static const struct command commands[] = {
 	{ "run", cli_run, "run guests from one memory file to their end" },
 	{ "trace", cli_trace, "show what happened to tables in a run" },
 	{ "check", cli_check, "look for violations in a fleet that runs" },
+	{ "freeze", cli_freeze, "freeze a guest that runs, and let it go on" },
+	{ "reset", cli_reset, "take a guest that runs back to where it was frozen" },
 	{ "template", cli_template, "freeze guests; list, verify and remove what was frozen" },
 	{ "bench", cli_bench, "measure what sharing saves on this host" },
 	{ "doctor", cli_doctor, "say what this host offers, and test that a fleet can be trusted here" },

@@ -25,6 +25,14 @@ static struct fleet_moment *new_moment(struct fleet *fleet, struct error *error)
 	return moment;
 }
 
+/* Frees a moment that no list has any more. */
+static void end_moment(struct fleet_moment *moment)
+{
+	while (moment->disk_count)
+		disk_layers_release(moment->disks[--moment->disk_count]);
+	free(moment);
+}
+
 static void forget(struct fleet *fleet, struct fleet_moment *moment)
 {
 	struct fleet_moment **at = &fleet->moments;
@@ -34,7 +42,7 @@ static void forget(struct fleet *fleet, struct fleet_moment *moment)
 	*at = moment->next;
 	if (moment->memory)
 		fleet_drop_snapshot(fleet, moment->memory);
-	free(moment);
+	end_moment(moment);
 }
 
 /* All of these have fleet.moments_lock held. */
@@ -78,13 +86,57 @@ void fleet_end_moments(struct fleet *fleet)
 		struct fleet_moment *moment = fleet->moments;
 
 		fleet->moments = moment->next;
-		free(moment);
+		end_moment(moment);
 	}
 }
 
-void fleet_take_moment(struct guest *guest)
+struct guest *fleet_find_guest(struct fleet *fleet, unsigned id, struct error *error)
+{
+	unsigned count;
+
+	pthread_mutex_lock(&fleet->moments_lock);
+	count = fleet->guest_count;
+	pthread_mutex_unlock(&fleet->moments_lock);
+	if (id < count)
+		return &fleet->guests[id];
+	error_set(error, EXIT_NO_SUCH, "there is no guest %u, it runs guests from 0 to %u", id,
+		  fleet->config.guests - 1);
+	return NULL;
+}
+
+/* ---- disks: their guest rests, or has not begun ---- */
+
+static const struct fleet_computer *computer_of(const struct guest *guest)
+{
+	return &guest->fleet->config.computers[guest->id];
+}
+
+static bool freeze_disks(struct guest *guest, struct fleet_moment *moment, struct error *error)
+{
+	const struct fleet_computer *computer = computer_of(guest);
+
+	for (; moment->disk_count < computer->disk_count; moment->disk_count++)
+		if (!disk_freeze(&computer->disks[moment->disk_count],
+				 &moment->disks[moment->disk_count], error))
+			return false;
+	return true;
+}
+
+static bool take_disks_back(struct guest *guest, struct error *error)
+{
+	const struct fleet_computer *computer = computer_of(guest);
+
+	for (unsigned i = 0; i < guest->origin->disk_count; i++)
+		if (!disk_go_back(&computer->disks[i], guest->origin->disks[i], error))
+			return false;
+	return true;
+}
+
+bool fleet_take_moment(struct guest *guest, struct error *error)
 {
 	set_origin(guest, guest->fleet->launch_moment);
+	return guest->origin->disk_count ? take_disks_back(guest, error) :
+					   freeze_disks(guest, guest->origin, error);
 }
 
 void fleet_launch_moment(struct fleet *fleet, struct fleet_moment *moment)
@@ -114,7 +166,7 @@ static bool call_to_rest(struct guest *guest, struct error *error)
 /* The guest rests. Its memory comes last: nothing can fail behind that. */
 static bool take(struct guest *guest, struct fleet_moment *moment, struct error *error)
 {
-	return guest_save(guest, &moment->state, error) &&
+	return guest_save(guest, &moment->state, error) && freeze_disks(guest, moment, error) &&
 	       fleet_snapshot(guest->fleet, guest, &moment->memory, error);
 }
 
@@ -172,7 +224,7 @@ static bool renew(struct guest *guest, struct error *error)
 			 sizeof(generation)))
 		return error_set(error, EXIT_FAILED, "no private page is free for guest %u",
 				 guest->id);
-	guest_tell_generation(guest);
+	guest_tell_clone(guest);
 	return true;
 }
 
@@ -181,7 +233,8 @@ static bool go_back(struct guest *guest, struct error *error)
 {
 	if (!fleet_reset(guest->fleet, guest, error))
 		return false;
-	if (guest_restore(guest, &guest->origin->state, error) && renew(guest, error))
+	if (take_disks_back(guest, error) && guest_restore(guest, &guest->origin->state, error) &&
+	    renew(guest, error))
 		return true;
 	seat_stop(guest->seat, GUEST_HOST_ERROR);
 	return false;

@@ -14,12 +14,17 @@ struct fleet_moment {
 	struct fleet_moment *next; /* of its fleet */
 	struct guest_state state;
 	struct ept_space *memory; /* frozen; NULL: what the fleet's guests begin with */
+	struct disk_layers *disks[BOARD_DISKS];
+	unsigned disk_count; /* that are frozen */
 	unsigned users;		  /* under fleet.moments_lock */
 };
 
+/* Guest @id, if it has been launched; NULL with EXIT_NO_SUCH if not. */
+struct guest *fleet_find_guest(struct fleet *fleet, unsigned id, struct error *error);
+
 /*
- * Freezes what the guest is at this moment, and lets it go on (B2). From now on a reset takes it back to
- * there. To be released.
+ * Freezes what the guest is at this moment, with its disks, and lets it go on (B2). From now on a reset
+ * takes it back to there. To be released.
  */
 bool fleet_freeze(struct fleet *fleet, struct guest *guest, struct fleet_moment **moment,
 		  struct error *error);
@@ -30,8 +35,8 @@ void fleet_launch_moment(struct fleet *fleet, struct fleet_moment *moment);
 void fleet_release_moment(struct fleet *fleet, struct fleet_moment *moment);
 
 /*
- * Takes the guest back to where it was frozen last, or was launched from: memory, CPU and devices (B1). Its
- * clocks are right, and its generation id is a new one. If this fails midway the guest is ended.
+ * Takes the guest back to where it was frozen last, or was launched from: memory, CPUs, devices and disks
+ * (B1). Its clocks are right, and its generation id is a new one. If this fails midway the guest is ended.
  */
 bool fleet_go_back(struct fleet *fleet, struct guest *guest, struct error *error);
 
@@ -43,7 +48,10 @@ bool fleet_write_memory(const struct fleet *fleet, const struct fleet_moment *mo
 bool fleet_first_moment(struct fleet *fleet, struct error *error);
 void fleet_end_moments(struct fleet *fleet);
 
-/* A new guest goes on from where the next one is to. With fleet.moments_lock held, if others use the fleet. */
-void fleet_take_moment(struct guest *guest);
+/*
+ * A new guest goes on from where the next one is to, as do its disks; what those of the first one are is what
+ * all of them began with. With fleet.moments_lock held, if others use the fleet.
+ */
+bool fleet_take_moment(struct guest *guest, struct error *error);
 
 #endif

@@ -28,6 +28,7 @@
 
 /* One guest that has booted, and how it was. */
 static struct linux_guest guest_files;
+static struct linux_guest disk_guest_files; /* of another one, with a disk */
 static struct guest_state moment;
 
 static void rest_and_save(struct guest *guest, struct guest_state *state)
@@ -173,12 +174,154 @@ static void test_B1_B2_a_clone_is_frozen_copied_and_reset(void **state)
 	end(fleet, ears, 2);
 }
 
+#define DISK_BYTES 65536
+#define FIRST_DISK "first"
+
+/* A base, and disks of two guests over it, whose first sector says so. */
+static void make_disks(char *base, struct disk *disks)
+{
+	static const char sector[DISK_BYTES] = FIRST_DISK "-of-all\n";
+	struct error error;
+	int fd = mkstemp(base);
+
+	assert_int_equal(write(fd, sector, sizeof(sector)), sizeof(sector));
+	close(fd);
+	for (unsigned i = 0; i < 2; i++)
+		if (!disk_open_overlay(&disks[i], base, NULL, &error))
+			fail_msg("%s", error.text);
+}
+
+/* What the disk itself has, and not what the guest remembers of it. */
+static void disk_has(struct guest *guest, const char *text)
+{
+	const struct fleet_computer *computer = &guest->fleet->config.computers[guest->id];
+	char sector[DISK_SECTOR] = "";
+
+	assert_true(guest_call_to_rest(guest));
+	assert_true(disk_read(computer->disks, 0, sector, sizeof(sector)));
+	guest_release(guest);
+	assert_memory_equal(sector, text, strlen(text));
+}
+
+/* The line that makes the guest write @text, and the answer to it. */
+static void write_to_disk(struct guest *guest, struct shell_ear *ear, const char *text)
+{
+	char line[128], answer[64];
+
+	snprintf(line, sizeof(line),
+		 "echo %s-of-all | dd of=/dev/vda conv=notrunc,fsync 2>/dev/null; echo put-$((6*7))-%s\n",
+		 text, text);
+	snprintf(answer, sizeof(answer), "put-42-%s", text);
+	shell_ask(guest, ear, line, answer);
+}
+
+/* A guest that has booted with a disk. */
+static void save_a_guest_with_a_disk(struct fleet_computer *computer, struct shell_ear *ear)
+{
+	struct fleet_config config = {
+		.engine = ENGINE_AUTO,
+		.guests = 1,
+		.file = &disk_guest_files.memory,
+		.mode = EPT_SHARED,
+		.linux_start = &disk_guest_files.start,
+		.computers = computer,
+	};
+	struct fleet *fleet = shell_fleet(&config);
+	struct guest *guest = shell_launch(fleet);
+
+	assert_true(shell_says(ear, 0, "guest: done"));
+	usleep(1000000);
+	shell_ask(guest, ear, "echo up-$((6*7))\n", "up-42");
+	rest_and_save(guest, &moment);
+	seat_stop(guest->seat, GUEST_STOPPED);
+	guest_release(guest);
+	fleet_stop(fleet, GUEST_STOPPED);
+	fleet_destroy(fleet);
+}
+
+/* They are frozen with their guest, and go back with it: to where it was frozen, or where it began. */
+static void test_disks_go_back_with_their_guest(void **state)
+{
+	struct fleet_computer computers[2] = { 0 };
+	struct fleet_config config = config_for_clones(computers, 2);
+	char base[] = "/tmp/s2vm-state-XXXXXX";
+	struct fleet_moment *frozen;
+	struct guest *first, *second;
+	struct disk disks[2];
+	struct shell_ear *ears[2];
+	struct fleet *fleet;
+	struct error error;
+
+	(void)state;
+	assert_true(shell_open(&disk_guest_files, "initrd"));
+	shell_hear(computers, ears, 2);
+	make_disks(base, disks);
+	for (unsigned i = 0; i < 2; i++) {
+		computers[i].disks = &disks[i];
+		computers[i].disk_count = 1;
+	}
+	save_a_guest_with_a_disk(computers, ears[0]);
+	config.file = &disk_guest_files.memory;
+	fleet = shell_fleet(&config);
+	first = shell_launch(fleet);
+	second = shell_launch(fleet);
+	write_to_disk(second, ears[1], "other");
+	write_to_disk(first, ears[0], "frozen");
+	if (!fleet_freeze(fleet, first, &frozen, &error))
+		fail_msg("%s", error.text);
+	fleet_release_moment(fleet, frozen);
+	for (unsigned i = 0; i < 2; i++) {
+		write_to_disk(first, ears[0], "later");
+		disk_has(first, "later-of-all");
+		if (!fleet_go_back(fleet, first, &error))
+			fail_msg("%s", error.text);
+		disk_has(first, "frozen-of-all");
+		shell_ask(first, ears[0], "echo it has $(head -n 1 /dev/vda)\n", "it has frozen-of-all");
+	}
+	disk_has(second, "other-of-all");
+	if (!fleet_go_back(fleet, second, &error))
+		fail_msg("%s", error.text);
+	disk_has(second, FIRST_DISK);
+	shell_ask(second, ears[1], "echo it has $(head -n 1 /dev/vda)\n", "it has " FIRST_DISK);
+	end(fleet, ears, 2);
+	for (unsigned i = 0; i < 2; i++)
+		disk_close(&disks[i]);
+	linux_guest_close(&disk_guest_files);
+	unlink(base);
+}
+
+/* What a clone is told when it begins, and when it goes back: another generation each time. */
+static void test_a_clone_is_told_who_it_is(void **state)
+{
+	struct fleet_computer computers[1] = { 0 };
+	struct fleet_config config = config_for_clones(computers, 1);
+	struct guest *guest;
+	struct shell_ear *ears[1];
+	struct fleet *fleet;
+	struct error error;
+	size_t before;
+
+	(void)state;
+	shell_hear(computers, ears, 1);
+	fleet = shell_fleet(&config);
+	guest = shell_launch(fleet);
+	assert_true(shell_says(ears[0], 0, "clone 0 ready"));
+	before = atomic_load(&ears[0]->used);
+	if (!fleet_go_back(fleet, guest, &error))
+		fail_msg("%s", error.text);
+	assert_true(shell_says(ears[0], before, "clone 0 ready"));
+	end(fleet, ears, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_guest_goes_on_from_what_was_saved),
 		cmocka_unit_test(test_clones_go_on_each_for_itself),
 		cmocka_unit_test(test_B1_B2_a_clone_is_frozen_copied_and_reset),
+		cmocka_unit_test(test_a_clone_is_told_who_it_is),
+		/* It boots another guest, of which the moment is then. */
+		cmocka_unit_test(test_disks_go_back_with_their_guest),
 	};
 	int failed;
 
