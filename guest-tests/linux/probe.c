@@ -2,8 +2,8 @@
 /*
  * What root can try in a Linux guest: "probe in PORT", "probe out PORT [BYTE]" (1); "probe
  * instructions", which says by what signal each instruction that is a hypervisor's ends its process;
- * and "probe ipi N", which sends all that a local APIC can send to CPUs that a guest of N CPUs does
- * not have.
+ * "probe ipi N", which sends all that a local APIC can send to CPUs that a guest of N CPUs does
+ * not have; and "probe time", which says what time it is, in microseconds.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/io.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static void vmmcall(void)
@@ -116,6 +117,14 @@ static void try_ipis(unsigned cpus)
 	printf("probe: sent\n");
 }
 
+static void tell_time(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	printf("probe: time %lld\n", (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+}
+
 int main(int argc, char **argv)
 {
 	unsigned short port = argc > 2 ? (unsigned short)strtoul(argv[2], NULL, 0) : 0;
@@ -123,6 +132,8 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (argc == 2 && strcmp(argv[1], "instructions") == 0) {
 		try_instructions();
+	} else if (argc == 2 && strcmp(argv[1], "time") == 0) {
+		tell_time();
 	} else if (argc == 3 && strcmp(argv[1], "ipi") == 0) {
 		try_ipis(port);
 	} else if (argc < 3 || argc > 4 || iopl(3) < 0) {

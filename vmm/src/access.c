@@ -122,6 +122,20 @@ static void call(void *context)
 	seat_call(guest->seat);
 }
 
+/* The agent measures how long that took: only then it knows what the answer is worth. */
+static void tell_time(struct guest *guest)
+{
+	struct timespec now;
+	char line[64];
+	int count;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	count = snprintf(line, sizeof(line), "time %lld.%06ld\n", (long long)now.tv_sec,
+			 now.tv_nsec / 1000);
+	virtio_console_send(&guest->board->control, line, (size_t)count);
+	call(guest);
+}
+
 /* What the guest's agent says, with the board locked; what it does not say to us is for people. */
 static void hear(void *context, const char *line)
 {
@@ -129,6 +143,8 @@ static void hear(void *context, const char *line)
 
 	if (strcmp(line, "ready") == 0)
 		guest->board->ready = true;
+	else if (strcmp(line, "time?") == 0)
+		tell_time(guest);
 	else if (!guest->fleet->config.quiet)
 		fprintf(stderr, "guest %u: %s\n", guest->id, line);
 }

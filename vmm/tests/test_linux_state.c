@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -313,6 +314,61 @@ static void test_a_clone_is_told_who_it_is(void **state)
 	end(fleet, ears, 1);
 }
 
+static int64_t now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/*
+ * What the guest's clock shows lies between our own before it was asked and after it has answered, within
+ * 100 ms. How long its answer takes is also how long it may have taken it to hear what time it is.
+ */
+static void clock_is_right(struct guest *guest, struct shell_ear *ear)
+{
+	static const char answer[] = "probe: time ";
+	size_t before = atomic_load(&ear->used);
+	int64_t asked = now_us();
+	int64_t shown, answered;
+
+	shell_ask(guest, ear, "probe time | cat; echo $((6*7)) told\n", "42 told");
+	answered = now_us();
+	shown = strtoll(strstr(ear->text + before, answer) + strlen(answer), NULL, 10);
+	print_message("asked at 0 ms, it was %lld ms, answered at %lld ms\n",
+		      (long long)(shown - asked) / 1000, (long long)(answered - asked) / 1000);
+	assert_true(shown >= asked - 100000 - (answered - asked));
+	assert_true(shown <= answered + 100000);
+}
+
+/* Time goes on while a guest is only a state. */
+static void test_clocks_of_clones_are_right(void **state)
+{
+	struct fleet_computer computers[2] = { 0 };
+	struct fleet_config config = config_for_clones(computers, 2);
+	struct shell_ear *ears[2];
+	struct fleet *fleet;
+	struct error error;
+	size_t before;
+
+	(void)state;
+	shell_hear(computers, ears, 2);
+	fleet = shell_fleet(&config);
+	for (unsigned i = 0; i < 2; i++) {
+		struct guest *guest = shell_launch(fleet);
+
+		assert_true(shell_says(ears[i], 0, "ready"));
+		clock_is_right(guest, ears[i]);
+		before = atomic_load(&ears[i]->used);
+		if (!fleet_go_back(fleet, guest, &error))
+			fail_msg("%s", error.text);
+		assert_true(shell_says(ears[i], before, "ready"));
+		clock_is_right(guest, ears[i]);
+	}
+	end(fleet, ears, 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -320,6 +376,7 @@ int main(void)
 		cmocka_unit_test(test_clones_go_on_each_for_itself),
 		cmocka_unit_test(test_B1_B2_a_clone_is_frozen_copied_and_reset),
 		cmocka_unit_test(test_a_clone_is_told_who_it_is),
+		cmocka_unit_test(test_clocks_of_clones_are_right),
 		/* It boots another guest, of which the moment is then. */
 		cmocka_unit_test(test_disks_go_back_with_their_guest),
 	};
