@@ -102,7 +102,7 @@ void fleet_recall(struct fleet *fleet, const struct ept_space *space, struct fpa
 		seat_recall(&fleet->seats[i], space, root);
 }
 
-/* Whether all that the change takes from vCPUs is a page: one entry that mapped it maps a copy now. */
+/* Whether all that the change takes from vCPUs is a page: one entry for it is one for a copy now. */
 static bool only_copies(const struct ept_change *change)
 {
 	return change->has_copy && !change->root_changed && change->edits.count == 1 &&
@@ -110,9 +110,9 @@ static bool only_copies(const struct ept_change *change)
 }
 
 /*
- * No other vCPU of the space goes on with what it has cached; @seat's is out, and passes its gate. A page
- * is dropped from all translations, for which no vCPU has to come out: where there are more of them than CPUs, each
- * that is called out first waits for its turn.
+ * No other vCPU of the space goes on with what it has cached; @seat's is out, and passes its gate. A
+ * page is dropped from all translations, for which no vCPU has to come out: where there are more of
+ * them than CPUs, each that is called out first waits for its turn.
  */
 static void flush_others(const struct fleet *fleet, const struct seat *seat,
 			 const struct ept_change *change, struct fpa root)
@@ -129,8 +129,8 @@ static void flush_others(const struct fleet *fleet, const struct seat *seat,
 }
 
 /*
- * Stores, and then no vCPU of the space goes on with what it has cached. That of @seat passes its gate
- * in the run that stores; otherwise all are called out.
+ * Stores, and then no vCPU of the space goes on with what it has cached. That of @seat passes its
+ * gate in the run that stores; otherwise all are called out.
  */
 static bool store_and_flush(struct fleet *fleet, struct seat *seat,
 			    const struct ept_change *change, struct error *error)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Connects a guest's serial port with stdin and stdout, or those of several with stdout alone. A terminal is raw meanwhile, so that the
- * guest gets each key, and is put back at the end; Ctrl-] is not for the guest, but ends it.
+ * Connects a guest's serial port with stdin and stdout, or those of several with stdout alone. A
+ * terminal is raw meanwhile, so that the guest gets each key, and is put back at the end; Ctrl-] is not
+ * for the guest, but ends it.
  */
 #ifndef VMM_CONSOLE_H
 #define VMM_CONSOLE_H

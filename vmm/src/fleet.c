@@ -46,10 +46,16 @@ static uint64_t tables_for_guest(const struct fleet *fleet)
 	return tables;
 }
 
-/* All that every guest could write, but no more than three quarters of the host's memory. */
+/*
+ * All that every guest could write, but no more than three quarters of the host's memory, nor seven
+ * eighths of what it has left: a guest that finds no page ends, one that the host finds none for takes
+ * all of them with it.
+ */
 static uint64_t private_pages_for(const struct fleet_config *config)
 {
-	uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) / 4 * 3;
+	uint64_t all = (uint64_t)sysconf(_SC_PHYS_PAGES) / 4 * 3;
+	uint64_t left = host_available_bytes() / EPT_PAGE_BYTES / 8 * 7;
+	uint64_t host = all < left ? all : left;
 	uint64_t spaces = config->guests + config->snapshots;
 	uint64_t each = config->program ? config->program->image.pages : 1;
 

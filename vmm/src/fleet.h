@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A fleet: one KVM VM in which each guest is a vCPU, or several. All guests map the same memory file and run the
- * same program; with sharing, they are clones of one template space and share its tables.
+ * A fleet: one KVM VM in which each guest is a vCPU, or several. All guests map the same memory file
+ * and run the same program; with sharing, they are clones of one template space and share its tables.
  *
  * A seat is a vCPU with its thread, prepared in advance; launching a guest takes a seat, clones a
  * space and sets registers.
@@ -305,7 +305,7 @@ void seat_install_kick(void);
 bool seat_create(struct fleet *fleet, unsigned index, struct error *error);
 void seat_destroy(struct seat *seat);
 
-/* The seat's next guest is one of @space, with @root. All but the first of its CPUs wait for a start. */
+/* The seat's next guest is one of @space, with @root. All its CPUs but the first wait for a start. */
 void seat_take(struct seat *seat, const struct ept_space *space, struct fpa root);
 
 /* What a seat's thread is to do next. */
@@ -320,8 +320,8 @@ struct seat_order seat_enter(struct seat *seat);
 void seat_leave(struct seat *seat);
 
 /*
- * From any thread, without waiting: the seat's CPU is to wait for a start, whatever it does; and it is to
- * begin in real mode where @vector says, if it waits.
+ * From any thread, without waiting: the seat's CPU is to wait for a start, whatever it does; and it
+ * is to begin in real mode where @vector says, if it waits.
  */
 void seat_reset(struct seat *seat);
 void seat_start(struct seat *seat, uint8_t vector);
@@ -371,8 +371,8 @@ bool seat_must_pass(struct seat *seat);
 void seat_passes(struct seat *seat, struct fpa root);
 
 /*
- * guest.c: runs a CPU of a guest to the guest's end, on its seat. When the first of them has come to its
- * end, the others are stopped.
+ * guest.c: runs a CPU of a guest to the guest's end, on its seat. When the first of them has come to
+ * its end, the others are stopped.
  */
 void guest_run(struct seat *seat);
 

@@ -223,13 +223,15 @@ void vmx_guest_of(const struct vcpu_state *state, struct vmx_guest *guest)
 /* What is not in the VMCS is the vCPU's, and saved already. */
 bool vmx_save(struct gate_vcpu *vcpu, struct vcpu_state *state, struct error *error)
 {
-	uint64_t cr2 = state->sregs.cr2;
+	const struct kvm_sregs vcpu_sregs = state->sregs;
 	struct vmx_guest guest;
 
 	if (!vmx_read_guest(vcpu, &guest, error))
 		return false;
 	state->sregs = guest.sregs;
-	state->sregs.cr2 = cr2;
+	state->sregs.cr2 = vcpu_sregs.cr2;
+	state->sregs.cr8 = vcpu_sregs.cr8;
+	state->sregs.apic_base = vcpu_sregs.apic_base;
 	state->regs.rip = guest.rip;
 	state->regs.rsp = guest.rsp;
 	state->regs.rflags = guest.rflags;

@@ -117,6 +117,21 @@ void host_close(struct host *host)
 	*host = (struct host){ .fd = -1 };
 }
 
+/* Linux, Documentation/filesystems/proc.rst, "meminfo". */
+uint64_t host_available_bytes(void)
+{
+	FILE *file = fopen("/proc/meminfo", "re");
+	unsigned long long kib = 0;
+	char line[128];
+	bool found = false;
+
+	while (file && !found && fgets(line, sizeof(line), file))
+		found = sscanf(line, "MemAvailable: %llu", &kib) == 1;
+	if (file)
+		fclose(file);
+	return found ? kib << 10 : UINT64_MAX;
+}
+
 unsigned host_tsc_khz(void)
 {
 	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);

@@ -28,6 +28,9 @@ struct host {
 bool host_open(struct host *host, struct error *error);
 void host_close(struct host *host);
 
+/* Bytes that the host could give to whoever asks now; UINT64_MAX where it does not tell. */
+uint64_t host_available_bytes(void);
+
 /* The rate of a vCPU's TSC, or 0 where KVM does not tell. */
 unsigned host_tsc_khz(void);
 

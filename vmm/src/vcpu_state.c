@@ -184,7 +184,17 @@ static bool restore_registers(struct gate_vcpu *vcpu, const struct gate_restart 
 	if (!vcpu->gate->ops->restore(vcpu, restart->root, restart->state, error))
 		return false;
 	vcpu->run->s.regs.sregs.cr2 = restart->state->sregs.cr2;
+	vcpu->run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
 	return true;
+}
+
+/* DR7 is the engine's matter: no breakpoint of the guest's is to be armed while its gate runs. */
+static bool restore_debug(const struct gate_vcpu *vcpu, const struct vcpu_state *state)
+{
+	struct kvm_debugregs debug = state->debug;
+
+	debug.dr7 = 0x400;
+	return ioctl(vcpu->fd, KVM_SET_DEBUGREGS, &debug) == 0;
 }
 
 bool gate_restore(struct gate_vcpu *vcpu, const struct gate_restart *restart, struct error *error)
@@ -195,7 +205,7 @@ bool gate_restore(struct gate_vcpu *vcpu, const struct gate_restart *restart, st
 	if (!forget_events(vcpu) || !restore_time(vcpu, state, restart->tsc_offset) ||
 	    !restore_apic(vcpu, state) || !restore_msrs(vcpu, state) ||
 	    ioctl(vcpu->fd, KVM_SET_XSAVE, state->xsave) < 0 ||
-	    ioctl(vcpu->fd, KVM_SET_DEBUGREGS, &state->debug) < 0)
+	    !restore_debug(vcpu, state))
 		return refused(vcpu, "restore", error);
 	return restore_registers(vcpu, restart, error);
 }

@@ -20,110 +20,16 @@
 #include "fleet.h"
 #include "guest_state.h"
 #include "linux_guest.h"
+#include "linux_shell.h"
 #include "moment.h"
 
 #define SKIPPED	 77
 #define CLONES	 3
-#define LIMIT_NS UINT64_C(240000000000)
-#define HEARD	 65536
-
-/* What a guest has said. */
-struct ear {
-	_Atomic size_t used;
-	char text[HEARD];
-};
 
 /* One guest that has booted, and how it was. */
 static struct linux_guest guest_files;
 static struct linux_guest disk_guest_files; /* of another one, with a disk */
 static struct guest_state moment;
-
-static bool open_files(struct linux_guest *files)
-{
-	const char *directory = getenv("S2VM_LINUX_GUEST");
-	char kernel[256], initrd[256];
-	struct linux_request request = {
-		.kernel = kernel,
-		.initrd = initrd,
-		.cmdline = "console=ttyS0 quiet s2vm=shell",
-		.memory = LINUX_MEMORY_DEFAULT,
-		.cpus = 1,
-	};
-	struct error error;
-
-	if (!directory)
-		directory = "build/linux-guest";
-	snprintf(kernel, sizeof(kernel), "%s/vmlinuz", directory);
-	snprintf(initrd, sizeof(initrd), "%s/initrd", directory);
-	if (linux_guest_open(files, &request, &error))
-		return true;
-	printf("SKIP linux state: %s; run scripts/linux-guest\n", error.text);
-	return false;
-}
-
-static void hear(void *context, uint8_t byte)
-{
-	struct ear *ear = context;
-	size_t used = atomic_load(&ear->used);
-
-	if (used == HEARD - 1)
-		return;
-	ear->text[used] = (char)byte;
-	atomic_store(&ear->used, used + 1);
-}
-
-/* Whether the guest says @text behind what it had said up to @from, before it takes too long. */
-static bool says(struct ear *ear, size_t from, const char *text)
-{
-	uint64_t limit = now_ns() + LIMIT_NS;
-
-	while (now_ns() < limit) {
-		ear->text[atomic_load(&ear->used)] = 0;
-		if (strstr(ear->text + from, text))
-			return true;
-		usleep(20000);
-	}
-	print_error("not \"%s\" but: %s\n", text, ear->text + from);
-	return false;
-}
-
-/* Types a line that ends before the newline, and expects @answer. */
-static void ask(struct guest *guest, struct ear *ear, const char *line, const char *answer)
-{
-	size_t before = atomic_load(&ear->used);
-
-	assert_int_equal(board_input(guest->board, (const uint8_t *)line, strlen(line)),
-			 strlen(line));
-	assert_true(says(ear, before, answer));
-}
-
-static struct ear *new_ear(void)
-{
-	struct ear *ear = calloc(1, sizeof(*ear));
-
-	assert_non_null(ear);
-	return ear;
-}
-
-static struct fleet *make_fleet(const struct fleet_config *config)
-{
-	struct fleet *fleet;
-	struct error error;
-
-	if (!fleet_create(&fleet, config, &error))
-		fail_msg("%s", error.text);
-	return fleet;
-}
-
-static struct guest *launch(struct fleet *fleet)
-{
-	struct guest *guest;
-	struct error error;
-
-	if (!fleet_launch(fleet, 0, &guest, &error))
-		fail_msg("%s", error.text);
-	return guest;
-}
 
 static void rest_and_save(struct guest *guest, struct guest_state *state)
 {
@@ -148,28 +54,22 @@ static void put_back(struct guest *guest)
 	}
 }
 
-static void complain(void *context, const char *text)
-{
-	(void)context;
-	print_error("%s\n", text);
-}
-
-static void check_clones(struct guest **clones, struct ear **ears)
+static void check_clones(struct guest **clones, struct shell_ear **ears)
 {
 	for (unsigned i = 0; i < CLONES; i++) {
 		char line[64];
 
 		snprintf(line, sizeof(line), "kept=$kept$((%u+1)); echo is $kept\n", i);
-		ask(clones[i], ears[i], line, i == 0 ? "is 1231" : i == 1 ? "is 1232" : "is 1233");
-		ask(clones[i], ears[i], "sleep 1; echo $((6*7)) is enough\n", "42 is enough");
-		ask(clones[i], ears[i], "md5sum </bin/busybox | cut -c 33-; echo $sum\n", "sum-");
+		shell_ask(clones[i], ears[i], line, i == 0 ? "is 1231" : i == 1 ? "is 1232" : "is 1233");
+		shell_ask(clones[i], ears[i], "sleep 1; echo $((6*7)) is enough\n", "42 is enough");
+		shell_ask(clones[i], ears[i], "md5sum </bin/busybox | cut -c 33-; echo $sum\n", "sum-");
 	}
 }
 
 static void test_a_guest_goes_on_from_what_was_saved(void **state)
 {
-	struct ear *ear = new_ear();
-	struct fleet_computer computer = { .output = { hear, ear } };
+	struct shell_ear *ear = shell_new_ear();
+	struct fleet_computer computer = { .output = { shell_put, ear } };
 	struct fleet_config config = {
 		.engine = ENGINE_AUTO,
 		.guests = 1,
@@ -178,18 +78,18 @@ static void test_a_guest_goes_on_from_what_was_saved(void **state)
 		.linux_start = &guest_files.start,
 		.computers = &computer,
 	};
-	struct fleet *fleet = make_fleet(&config);
-	struct guest *guest = launch(fleet);
+	struct fleet *fleet = shell_fleet(&config);
+	struct guest *guest = shell_launch(fleet);
 
 	(void)state;
-	assert_true(says(ear, 0, "guest: done"));
+	assert_true(shell_says(ear, 0, "guest: done"));
 	usleep(1000000);
-	ask(guest, ear, "kept=123; sum=sum-$kept; echo $sum\n", "sum-123");
+	shell_ask(guest, ear, "kept=123; sum=sum-$kept; echo $sum\n", "sum-123");
 	put_back(guest);
-	ask(guest, ear, "echo $kept$((6*7))\n", "12342");
-	ask(guest, ear, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo counted $i | tr 0 o\n", "$i");
+	shell_ask(guest, ear, "echo $kept$((6*7))\n", "12342");
+	shell_ask(guest, ear, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo counted $i | tr 0 o\n", "$i");
 	put_back(guest);
-	assert_true(says(ear, 0, "counted 2oooo"));
+	assert_true(shell_says(ear, 0, "counted 2oooo"));
 	rest_and_save(guest, &moment);
 	/* Its memory is to stay as it is. */
 	seat_stop(guest->seat, GUEST_STOPPED);
@@ -197,14 +97,6 @@ static void test_a_guest_goes_on_from_what_was_saved(void **state)
 	fleet_stop(fleet, GUEST_STOPPED);
 	fleet_destroy(fleet);
 	free(ear);
-}
-
-static void make_clones(struct fleet_computer *computers, struct ear **ears, unsigned count)
-{
-	for (unsigned i = 0; i < count; i++) {
-		ears[i] = new_ear();
-		computers[i].output = (struct serial_output){ hear, ears[i] };
-	}
 }
 
 static struct fleet_config config_for_clones(const struct fleet_computer *computers, unsigned count)
@@ -221,10 +113,10 @@ static struct fleet_config config_for_clones(const struct fleet_computer *comput
 	};
 }
 
-static void end(struct fleet *fleet, struct ear **ears, unsigned count)
+static void end(struct fleet *fleet, struct shell_ear **ears, unsigned count)
 {
 	fleet_stop(fleet, GUEST_STOPPED);
-	assert_int_equal(ept_check(fleet->ept, complain, NULL), 0);
+	shell_check(fleet);
 	fleet_destroy(fleet);
 	for (unsigned i = 0; i < count; i++)
 		free(ears[i]);
@@ -235,14 +127,14 @@ static void test_clones_go_on_each_for_itself(void **state)
 	struct fleet_computer computers[CLONES] = { 0 };
 	struct fleet_config config = config_for_clones(computers, CLONES);
 	struct guest *clones[CLONES];
-	struct ear *ears[CLONES];
+	struct shell_ear *ears[CLONES];
 	struct fleet *fleet;
 
 	(void)state;
-	make_clones(computers, ears, CLONES);
-	fleet = make_fleet(&config);
+	shell_hear(computers, ears, CLONES);
+	fleet = shell_fleet(&config);
 	for (unsigned i = 0; i < CLONES; i++)
-		clones[i] = launch(fleet);
+		clones[i] = shell_launch(fleet);
 	check_clones(clones, ears);
 	end(fleet, ears, CLONES);
 }
@@ -254,28 +146,28 @@ static void test_B1_B2_a_clone_is_frozen_copied_and_reset(void **state)
 	struct fleet_config config = config_for_clones(computers, 2);
 	struct fleet_moment *frozen;
 	struct guest *first, *second;
-	struct ear *ears[2];
+	struct shell_ear *ears[2];
 	struct fleet *fleet;
 	struct error error;
 
 	(void)state;
-	make_clones(computers, ears, 2);
-	fleet = make_fleet(&config);
-	first = launch(fleet);
-	ask(first, ears[0], "echo $((6*7)) >/file; kept=7; echo set-$kept\n", "set-7");
+	shell_hear(computers, ears, 2);
+	fleet = shell_fleet(&config);
+	first = shell_launch(fleet);
+	shell_ask(first, ears[0], "echo $((6*7)) >/file; kept=7; echo set-$kept\n", "set-7");
 	if (!fleet_freeze(fleet, first, &frozen, &error))
 		fail_msg("%s", error.text);
-	ask(first, ears[0], "kept=8; echo 43 >/file; echo set-$kept\n", "set-8");
+	shell_ask(first, ears[0], "kept=8; echo 43 >/file; echo set-$kept\n", "set-8");
 	fleet_launch_moment(fleet, frozen);
-	second = launch(fleet);
-	ask(second, ears[1], "echo it is $kept $(cat /file)\n", "it is 7 42");
-	ask(second, ears[1], "kept=9; echo set-$kept\n", "set-9");
-	ask(first, ears[0], "echo it is $kept $(cat /file)\n", "it is 8 43");
+	second = shell_launch(fleet);
+	shell_ask(second, ears[1], "echo it is $kept $(cat /file)\n", "it is 7 42");
+	shell_ask(second, ears[1], "kept=9; echo set-$kept\n", "set-9");
+	shell_ask(first, ears[0], "echo it is $kept $(cat /file)\n", "it is 8 43");
 	for (unsigned i = 0; i < 5; i++) {
 		if (!fleet_go_back(fleet, first, &error) || !fleet_go_back(fleet, second, &error))
 			fail_msg("%s", error.text);
-		ask(first, ears[0], "echo again $kept $(cat /file); kept=8\n", "again 7 42");
-		ask(second, ears[1], "echo again $kept $(cat /file); kept=8\n", "again 7 42");
+		shell_ask(first, ears[0], "echo again $kept $(cat /file); kept=8\n", "again 7 42");
+		shell_ask(second, ears[1], "echo again $kept $(cat /file); kept=8\n", "again 7 42");
 	}
 	fleet_launch_moment(fleet, NULL);
 	fleet_release_moment(fleet, frozen);
@@ -312,7 +204,7 @@ static void disk_has(struct guest *guest, const char *text)
 }
 
 /* The line that makes the guest write @text, and the answer to it. */
-static void write_to_disk(struct guest *guest, struct ear *ear, const char *text)
+static void write_to_disk(struct guest *guest, struct shell_ear *ear, const char *text)
 {
 	char line[128], answer[64];
 
@@ -320,11 +212,11 @@ static void write_to_disk(struct guest *guest, struct ear *ear, const char *text
 		 "echo %s-of-all | dd of=/dev/vda conv=notrunc,fsync 2>/dev/null; echo put-$((6*7))-%s\n",
 		 text, text);
 	snprintf(answer, sizeof(answer), "put-42-%s", text);
-	ask(guest, ear, line, answer);
+	shell_ask(guest, ear, line, answer);
 }
 
 /* A guest that has booted with a disk. */
-static void save_a_guest_with_a_disk(struct fleet_computer *computer, struct ear *ear)
+static void save_a_guest_with_a_disk(struct fleet_computer *computer, struct shell_ear *ear)
 {
 	struct fleet_config config = {
 		.engine = ENGINE_AUTO,
@@ -334,12 +226,12 @@ static void save_a_guest_with_a_disk(struct fleet_computer *computer, struct ear
 		.linux_start = &disk_guest_files.start,
 		.computers = computer,
 	};
-	struct fleet *fleet = make_fleet(&config);
-	struct guest *guest = launch(fleet);
+	struct fleet *fleet = shell_fleet(&config);
+	struct guest *guest = shell_launch(fleet);
 
-	assert_true(says(ear, 0, "guest: done"));
+	assert_true(shell_says(ear, 0, "guest: done"));
 	usleep(1000000);
-	ask(guest, ear, "echo up-$((6*7))\n", "up-42");
+	shell_ask(guest, ear, "echo up-$((6*7))\n", "up-42");
 	rest_and_save(guest, &moment);
 	seat_stop(guest->seat, GUEST_STOPPED);
 	guest_release(guest);
@@ -356,13 +248,13 @@ static void test_disks_go_back_with_their_guest(void **state)
 	struct fleet_moment *frozen;
 	struct guest *first, *second;
 	struct disk disks[2];
-	struct ear *ears[2];
+	struct shell_ear *ears[2];
 	struct fleet *fleet;
 	struct error error;
 
 	(void)state;
-	assert_true(open_files(&disk_guest_files));
-	make_clones(computers, ears, 2);
+	assert_true(shell_open(&disk_guest_files, "initrd"));
+	shell_hear(computers, ears, 2);
 	make_disks(base, disks);
 	for (unsigned i = 0; i < 2; i++) {
 		computers[i].disks = &disks[i];
@@ -370,9 +262,9 @@ static void test_disks_go_back_with_their_guest(void **state)
 	}
 	save_a_guest_with_a_disk(computers, ears[0]);
 	config.file = &disk_guest_files.memory;
-	fleet = make_fleet(&config);
-	first = launch(fleet);
-	second = launch(fleet);
+	fleet = shell_fleet(&config);
+	first = shell_launch(fleet);
+	second = shell_launch(fleet);
 	write_to_disk(second, ears[1], "other");
 	write_to_disk(first, ears[0], "frozen");
 	if (!fleet_freeze(fleet, first, &frozen, &error))
@@ -384,13 +276,13 @@ static void test_disks_go_back_with_their_guest(void **state)
 		if (!fleet_go_back(fleet, first, &error))
 			fail_msg("%s", error.text);
 		disk_has(first, "frozen-of-all");
-		ask(first, ears[0], "echo it has $(head -n 1 /dev/vda)\n", "it has frozen-of-all");
+		shell_ask(first, ears[0], "echo it has $(head -n 1 /dev/vda)\n", "it has frozen-of-all");
 	}
 	disk_has(second, "other-of-all");
 	if (!fleet_go_back(fleet, second, &error))
 		fail_msg("%s", error.text);
 	disk_has(second, FIRST_DISK);
-	ask(second, ears[1], "echo it has $(head -n 1 /dev/vda)\n", "it has " FIRST_DISK);
+	shell_ask(second, ears[1], "echo it has $(head -n 1 /dev/vda)\n", "it has " FIRST_DISK);
 	end(fleet, ears, 2);
 	for (unsigned i = 0; i < 2; i++)
 		disk_close(&disks[i]);
@@ -404,20 +296,20 @@ static void test_a_clone_is_told_who_it_is(void **state)
 	struct fleet_computer computers[1] = { 0 };
 	struct fleet_config config = config_for_clones(computers, 1);
 	struct guest *guest;
-	struct ear *ears[1];
+	struct shell_ear *ears[1];
 	struct fleet *fleet;
 	struct error error;
 	size_t before;
 
 	(void)state;
-	make_clones(computers, ears, 1);
-	fleet = make_fleet(&config);
-	guest = launch(fleet);
-	assert_true(says(ears[0], 0, "clone 0 ready"));
+	shell_hear(computers, ears, 1);
+	fleet = shell_fleet(&config);
+	guest = shell_launch(fleet);
+	assert_true(shell_says(ears[0], 0, "clone 0 ready"));
 	before = atomic_load(&ears[0]->used);
 	if (!fleet_go_back(fleet, guest, &error))
 		fail_msg("%s", error.text);
-	assert_true(says(ears[0], before, "clone 0 ready"));
+	assert_true(shell_says(ears[0], before, "clone 0 ready"));
 	end(fleet, ears, 1);
 }
 
@@ -434,7 +326,7 @@ int main(void)
 	int failed;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (!open_files(&guest_files))
+	if (!shell_open(&guest_files, "initrd"))
 		return SKIPPED;
 	failed = cmocka_run_group_tests(tests, NULL, NULL);
 	linux_guest_close(&guest_files);
