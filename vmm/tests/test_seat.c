@@ -14,12 +14,16 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 
 #include "fleet.h"
 
 #define CPUS   3
-#define ROUNDS 2000
+#define ROUNDS 500
+
+/* How long something may take that must happen. */
+#define LIMIT_NS UINT64_C(20000000000)
 
 /* A guest of which only doors and roots exist. */
 struct hall {
@@ -33,6 +37,7 @@ struct hall {
 	atomic_uint starts[CPUS];
 	pthread_mutex_t space; /* stands for the lock of its space */
 	unsigned root;
+	unsigned seen; /* of @entries, by who changes the root */
 };
 
 /* No more than the address of a space is looked at. */
@@ -131,11 +136,20 @@ static void start_all(struct hall *hall)
 		seat_start(&hall->seats[cpu], (uint8_t)cpu);
 }
 
-/* A change: all have the new root from now on, and nobody is in its guest with an older one. */
+/*
+ * A change, when somebody has been in its guest since the last one: all have the new root from now on,
+ * and nobody is in its guest with an older one.
+ */
 static void change_root(struct hall *hall)
 {
+	uint64_t deadline = now_ns() + LIMIT_NS;
+	unsigned before = hall->seen;
 	unsigned root;
 
+	while ((hall->seen = atomic_load(&hall->entries)) == before && now_ns() < deadline)
+		sched_yield();
+	if (hall->seen == before)
+		atomic_fetch_add(&hall->wrong, 1);
 	pthread_mutex_lock(&hall->space);
 	root = ++hall->root;
 	for (unsigned cpu = 0; cpu < CPUS; cpu++)
@@ -169,7 +183,7 @@ static void *change_roots(void *argument)
 /* Waits until CPU @cpu has been started more than @count times. */
 static void wait_for_start(struct hall *hall, unsigned cpu, unsigned count)
 {
-	uint64_t deadline = now_ns() + UINT64_C(20000000000);
+	uint64_t deadline = now_ns() + LIMIT_NS;
 
 	while (atomic_load(&hall->starts[cpu]) <= count && now_ns() < deadline)
 		poll(NULL, 0, 1);
