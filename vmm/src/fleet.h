@@ -371,7 +371,13 @@ bool seat_must_pass(struct seat *seat);
 void seat_passes(struct seat *seat, struct fpa root);
 
 /*
- * guest.c: runs a CPU of a guest to the guest's end, on its seat. When the first of them has come to
+ * guest.c: asks all CPUs of a guest to end. Where it rests none of them runs again, and its memory stays as it
+ * is when it is released.
+ */
+void guest_stop(struct guest *guest, enum guest_status status);
+
+/*
+ * Runs a CPU of a guest to the guest's end, on its seat. When the first of them has come to
  * its end, the others are stopped.
  */
 void guest_run(struct seat *seat);

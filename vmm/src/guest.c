@@ -248,6 +248,12 @@ static bool run_once(struct seat *seat)
 	return false;
 }
 
+void guest_stop(struct guest *guest, enum guest_status status)
+{
+	for (unsigned cpu = 0; cpu < guest->cpus; cpu++)
+		seat_stop(&guest->seat[cpu], status);
+}
+
 void guest_run(struct seat *seat)
 {
 	const struct guest *guest = seat->owner;

@@ -70,7 +70,7 @@ static void take_escape(void *context)
 {
 	struct guest *guest = context;
 
-	seat_stop(guest->seat, GUEST_STOPPED);
+	guest_stop(guest, GUEST_STOPPED);
 }
 
 /* ---- writing it ---- */
@@ -96,7 +96,7 @@ static bool freeze(struct maker *maker, struct guest *guest, struct error *error
 		return error_set(error, EXIT_GUEST, "the guest ended before it could be frozen: %s",
 				 guest->report);
 	saved = guest_save(guest, &maker->state, error);
-	seat_stop(guest->seat, GUEST_STOPPED);
+	guest_stop(guest, GUEST_STOPPED);
 	guest_release(guest);
 	fleet_stop(guest->fleet, GUEST_STOPPED);
 	maker->machine.engine = guest->fleet->config.engine;

@@ -66,7 +66,7 @@ static void take_escape(void *context)
 {
 	struct guest *guest = context;
 
-	seat_stop(guest->seat, GUEST_STOPPED);
+	guest_stop(guest, GUEST_STOPPED);
 }
 
 static void put_nothing(void *context, uint8_t byte)

@@ -236,7 +236,7 @@ static bool go_back(struct guest *guest, struct error *error)
 	if (take_disks_back(guest, error) && guest_restore(guest, &guest->origin->state, error) &&
 	    renew(guest, error))
 		return true;
-	seat_stop(guest->seat, GUEST_HOST_ERROR);
+	guest_stop(guest, GUEST_HOST_ERROR);
 	return false;
 }
 

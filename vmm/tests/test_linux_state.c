@@ -93,7 +93,7 @@ static void test_a_guest_goes_on_from_what_was_saved(void **state)
 	assert_true(shell_says(ear, 0, "counted 2oooo"));
 	rest_and_save(guest, &moment);
 	/* Its memory is to stay as it is. */
-	seat_stop(guest->seat, GUEST_STOPPED);
+	guest_stop(guest, GUEST_STOPPED);
 	guest_release(guest);
 	fleet_stop(fleet, GUEST_STOPPED);
 	fleet_destroy(fleet);
@@ -234,7 +234,7 @@ static void save_a_guest_with_a_disk(struct fleet_computer *computer, struct she
 	usleep(1000000);
 	shell_ask(guest, ear, "echo up-$((6*7))\n", "up-42");
 	rest_and_save(guest, &moment);
-	seat_stop(guest->seat, GUEST_STOPPED);
+	guest_stop(guest, GUEST_STOPPED);
 	guest_release(guest);
 	fleet_stop(fleet, GUEST_STOPPED);
 	fleet_destroy(fleet);

@@ -48,7 +48,7 @@ static void boot(void)
 	assert_true(guest_call_to_rest(guest));
 	if (!guest_save(guest, &state_at_prompt, &error))
 		fail_msg("%s", error.text);
-	seat_stop(guest->seat, GUEST_STOPPED);
+	guest_stop(guest, GUEST_STOPPED);
 	guest_release(guest);
 	fleet_destroy(fleet);
 	free(ear);
@@ -72,7 +72,7 @@ static void turn(struct fleet *fleet, struct guest *guest, struct shell_ear *ear
 	clone = shell_launch(fleet);
 	snprintf(answer, sizeof(answer), "is %u %u", number, number);
 	shell_ask(clone, ears[clone->id], "echo is $kept $(cat /kept)\n", answer);
-	seat_stop(clone->seat, GUEST_STOPPED);
+	guest_stop(clone, GUEST_STOPPED);
 	if (!fleet_go_back(fleet, guest, &error))
 		fail_msg("%s", error.text);
 	shell_ask(guest, ear, "echo is $kept $(cat /kept)\n", answer);
