@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
  * ask_guests ADDRESS COUNT SECONDS COMMAND ANSWER: asks COUNT guests from ADDRESS on, one after the other,
- * by a line COMMAND to port 6379, until each has answered with ANSWER. Prints for each
- *   NUMBER NS-WHEN-ANSWERED NS-OF-THE-LAST-TRY
- * by the monotonic clock, and the hardware address is in the host's table of neighbours. Exits with 1 if a
- * guest has not answered by the time limit, or otherwise. For guest-tests/linux-fleet.
+ * each when stdin, which is what s2vm run says of them, has a line "guest N: clone N ready". Sends a line
+ * COMMAND to port 6379, until each has answered with ANSWER. Prints for each
+ *   NUMBER NS-WHEN-ANSWERED NS-OF-THE-REQUEST
+ * by the monotonic clock. Exits with 1 if a guest has not answered by the time limit, or otherwise. For
+ * guest-tests/linux-fleet.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -122,23 +123,45 @@ static bool ask(unsigned number, struct in_addr address, const struct request *r
 	return false;
 }
 
+/* Reads what is said until guest @number is ready; others may be before it. */
+static bool wait_until_ready(unsigned number, bool *ready, unsigned count)
+{
+	char line[1024];
+	unsigned said;
+
+	while (!ready[number] && fgets(line, sizeof(line), stdin)) {
+		if (sscanf(line, "guest %u: clone %*u ready", &said) == 1 && said < count &&
+		    strstr(line, " ready"))
+			ready[said] = true;
+		else
+			fprintf(stderr, "%s", line);
+	}
+	return ready[number];
+}
+
+#define COUNT_MAX 1000
+
 int main(int argc, char **argv)
 {
 	struct request request = { 0 };
+	unsigned count = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 10) : 0;
+	bool ready[COUNT_MAX] = { false };
 	struct in_addr address;
 	bool answered = true;
 
-	if (argc != 6 || inet_pton(AF_INET, argv[1], &address) != 1) {
+	if (argc != 6 || count > COUNT_MAX || inet_pton(AF_INET, argv[1], &address) != 1) {
 		fprintf(stderr, "usage: ask_guests ADDRESS COUNT SECONDS COMMAND ANSWER\n");
 		return 2;
 	}
 	request.command = argv[4];
 	request.wanted = argv[5];
 	request.deadline_ns = now_ns() + strtoul(argv[3], NULL, 10) * 1000000000u;
-	for (unsigned i = 0; i < strtoul(argv[2], NULL, 10) && answered; i++) {
+	/* Nobody may say anything any more. */
+	alarm((unsigned)strtoul(argv[3], NULL, 10) + 5);
+	for (unsigned i = 0; i < count && answered; i++) {
 		struct in_addr next = { htonl(ntohl(address.s_addr) + i) };
 
-		answered = ask(i, next, &request);
+		answered = wait_until_ready(i, ready, count) && ask(i, next, &request);
 	}
 	return answered ? 0 : 1;
 }
