@@ -26,6 +26,7 @@ struct run_options {
 	uint64_t argument;
 	uint64_t cpus; /* of a Linux guest; 0 for what there is without the option */
 	uint64_t timeout; /* seconds, 0 for none */
+	uint64_t every; /* the same, from launch to launch */
 	enum ept_mode mode;
 	bool mode_given;
 	enum engine engine;
@@ -81,6 +82,7 @@ enum option_key {
 	KEY_TEMPLATES,
 	KEY_DISK,
 	KEY_NET,
+	KEY_EVERY,
 };
 
 static const struct argp_option option_table[] = {
@@ -102,6 +104,8 @@ static const struct argp_option option_table[] = {
 	{ "net", KEY_NET, "tap=NAME[,mac=ADDRESS]", 0,
 	  "A network card of its, connected with a TAP, in whose name %d is the guest's number; once for each",
 	  0 },
+	{ "every", KEY_EVERY, "SECONDS", 0,
+	  "Launch one of several Linux guests every so many seconds (all at once)", 0 },
 	{ "no-reboot", KEY_NO_REBOOT, NULL, 0, "End where it resets, and do not start it anew, as several guests do", 0 },
 	{ "size", KEY_SIZE, "SIZE", 0, "How much of the file guests see (all of it)", 0 },
 	{ "mode", KEY_MODE, "private|shared", 0,
@@ -182,6 +186,8 @@ static bool set_option(struct run_options *options, int key, const char *text,
 		return option_number(text, "--arg", 0, UINT64_MAX, &options->argument, error);
 	case KEY_TIMEOUT:
 		return option_number(text, "--timeout", 1, 1000000, &options->timeout, error);
+	case KEY_EVERY:
+		return option_number(text, "--every", 0, 1000000, &options->every, error);
 	case KEY_MODE:
 		return set_mode(options, text, error);
 	case KEY_ENGINE:
@@ -237,6 +243,8 @@ static void check_linux_options(const struct run_options *options, struct argp_s
 			   "--initrd, --cmdline, --disk and --cpus are for a Linux guest that boots: add --kernel");
 	if (!runs_linux(options) && computer->net_count)
 		argp_error(state, "--net is a Linux guest's: add --kernel or --template");
+	if (!runs_linux(options) && options->every)
+		argp_error(state, "--every is for Linux guests: add --kernel or --template");
 }
 
 /* Whether there is a slot for one more device. */
@@ -322,6 +330,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
 	case KEY_CPUS:
 	case KEY_ARG:
 	case KEY_TIMEOUT:
+	case KEY_EVERY:
 	case KEY_MODE:
 	case KEY_ENGINE:
 	case KEY_ENTRIES:
@@ -546,6 +555,7 @@ static int run_linux(const struct run_options *options)
 
 	run.engine = options->engine;
 	run.guests = (unsigned)options->guests;
+	run.every_ns = options->every * 1000000000u;
 	run.guest.cpus = options->cpus ? (unsigned)options->cpus : 1;
 	run.sharing = options->sharing;
 	run.private_memory = options->mode_given && options->mode == EPT_PRIVATE;

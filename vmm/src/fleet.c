@@ -377,6 +377,22 @@ static bool freeze(struct fleet *fleet, struct ept_space *space, struct error *e
 	return fleet_commit(fleet, NULL, &fleet->change, error);
 }
 
+/* A computer's hole is large and mostly empty; its tables are filled in where every guest looks. */
+static bool populate_hole(struct fleet *fleet, struct ept_space *space, struct error *error)
+{
+	return populate(fleet, space, (struct gpa){ PLATFORM_VIRTIO_BASE },
+			PLATFORM_VIRTIO_SLOTS * PLATFORM_VIRTIO_BYTES, error) &&
+	       populate(fleet, space, (struct gpa){ PLATFORM_IOAPIC_BASE }, EPT_PAGE_BYTES, error);
+}
+
+static bool populate_region(struct fleet *fleet, struct ept_space *space,
+			    const struct ept_region *region, struct error *error)
+{
+	if (region->start.v == PLATFORM_RAM_HOLE && fleet_guests(&fleet->config) == GATE_LINUX)
+		return populate_hole(fleet, space, error);
+	return populate(fleet, space, region->start, region->bytes, error);
+}
+
 /* The frozen parent of all guests of a domain, with all of its tables filled in. */
 static bool make_template(struct fleet *fleet, unsigned domain, struct error *error)
 {
@@ -386,8 +402,7 @@ static bool make_template(struct fleet *fleet, unsigned domain, struct error *er
 	if (!make_plain_space(fleet, &options, space, error))
 		return false;
 	for (unsigned i = 0; i < fleet->region_count; i++)
-		if (!populate(fleet, *space, fleet->regions[i].start, fleet->regions[i].bytes,
-			      error))
+		if (!populate_region(fleet, *space, &fleet->regions[i], error))
 			return false;
 	return freeze(fleet, *space, error);
 }

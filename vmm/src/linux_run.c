@@ -88,11 +88,16 @@ static struct serial_output output_of(const struct linux_run *run, struct reside
 
 static bool launch_all(struct fleet *fleet, const struct linux_run *run, struct error *error)
 {
+	uint64_t begin = now_ns();
 	struct guest *guest;
 
-	for (unsigned i = 0; i < run->guests && !*run->stop; i++)
+	for (unsigned i = 0; i < run->guests && !*run->stop; i++) {
+		/* Those that run may all have ended meanwhile; the next one has its turn all the same. */
+		if (i && run->every_ns)
+			fleet_wait(fleet, begin + i * run->every_ns, run->stop);
 		if (!fleet_launch(fleet, 0, &guest, error))
 			return false;
+	}
 	return true;
 }
 

@@ -17,6 +17,7 @@ struct linux_run {
 	const char *template;	    /* clones of this one, */
 	const char *templates;	    /* of that directory */
 	unsigned guests;
+	uint64_t every_ns; /* from one launch to the next; 0: all at once */
 	const char *disks[BOARD_DISKS]; /* FILE, or FILE,ro; of each guest */
 	unsigned disk_count;
 	bool reboot;  /* the only guest starts anew where it resets */

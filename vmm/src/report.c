@@ -210,6 +210,59 @@ static json_t *integer(uint64_t value)
 	return json_integer((json_int_t)value);
 }
 
+/* Whether a page of the guest's RAM is a copy of its own. */
+static bool is_copy(const struct guest *guest, struct gpa gpa)
+{
+	const struct memory_area *pages = &guest->fleet->memory.pages;
+	unsigned rights;
+	struct fpa at;
+
+	return ept_space_translate(guest->space, gpa, &at, &rights) && at.v >= pages->at.v &&
+	       at.v < pages->at.v + pages->bytes;
+}
+
+/* Whether the guest has written to what one table of the lowest level translates. */
+static bool wrote_in_span(const struct guest *guest, struct gpa gpa, uint64_t end)
+{
+	uint64_t next = (gpa.v | (ept_table_span(1) - 1)) + 1;
+
+	for (; gpa.v < end && gpa.v < next; gpa.v += EPT_PAGE_BYTES)
+		if (is_copy(guest, gpa))
+			return true;
+	return false;
+}
+
+/*
+ * In how many regions of 2 MiB a Linux guest has written, where its writes are its own: as many tables
+ * of the lowest level it must have. Page by page, so this takes a while; the guest has ended.
+ */
+static uint64_t regions_written(const struct guest *guest)
+{
+	const struct fleet *fleet = guest->fleet;
+	uint64_t count = 0;
+
+	for (unsigned i = 0; guest->board && i < fleet->region_count; i++) {
+		const struct ept_region *region = &fleet->regions[i];
+		uint64_t end = region->start.v + region->bytes;
+		struct gpa at = region->start;
+
+		for (; region->mode == EPT_PRIVATE && at.v < end;
+		     at.v = (at.v | (ept_table_span(1) - 1)) + 1)
+			count += wrote_in_span(guest, at, end);
+	}
+	return count;
+}
+
+/* Stage-2 faults that KVM took for the guest's vCPUs since its launch. */
+static uint64_t kvm_faults(const struct guest *guest)
+{
+	uint64_t count = 0;
+
+	for (unsigned cpu = 0; cpu < guest->cpus; cpu++)
+		count += host_counter_read(guest->seat[cpu].faults);
+	return count - guest->launched.kvm_faults;
+}
+
 static json_t *guest_json(const struct guest *guest, const struct accounts *accounts)
 {
 	struct ept_account account = account_of(accounts, guest->space);
@@ -218,7 +271,7 @@ static json_t *guest_json(const struct guest *guest, const struct accounts *acco
 
 	result_hex(guest, result);
 	ept_space_usage(guest->space, &usage);
-	return json_pack("{s:i, s:o, s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "id",
+	return json_pack("{s:i, s:o, s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "id",
 			 (int)guest->id, "domain", integer(ept_space_domain(guest->space)), "status", guest_status_name(guest->status), "exit",
 			 integer(guest->exit_value), "result", result, "faults",
 			 integer(ept_space_faults(guest->space)), "private_pages",
@@ -226,7 +279,9 @@ static json_t *guest_json(const struct guest *guest, const struct accounts *acco
 			 integer(usage.tables_alone), "tables_shared", integer(usage.tables_shared),
 			 "space", integer(ept_space_number(guest->space)), "tables_part_bytes",
 			 integer(account.tables_part_bytes), "private_part_bytes",
-			 integer(account.pages_part_bytes), "report", guest->report);
+			 integer(account.pages_part_bytes), "kvm_faults", integer(kvm_faults(guest)),
+			 "regions_written", integer(regions_written(guest)), "launched_ns",
+			 integer(guest->launched.ns), "report", guest->report);
 }
 
 json_t *report_levels(const struct ept_usage *usage)
