@@ -74,6 +74,7 @@ int main(int argc, char **argv)
 		.initrd = argc == 6 ? argv[2] : NULL,
 		.cmdline = argc == 6 ? argv[3] : NULL,
 		.memory = LINUX_MEMORY_DEFAULT,
+		.cpus = 1,
 	};
 	struct linux_guest guest;
 	struct tap tap;
