@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "board.h"
+#include "console.h"
 #include "fleet.h"
 #include "platform.h"
 
@@ -182,6 +183,25 @@ bool access_create_board(struct guest *guest, struct error *error)
 					 .hearer = { hear, guest },
 				 });
 	return true;
+}
+
+static size_t take_input(void *context, const uint8_t *bytes, size_t count)
+{
+	const struct guest *guest = context;
+
+	return board_input(guest->board, bytes, count);
+}
+
+static void take_escape(void *context)
+{
+	struct guest *guest = context;
+
+	guest_stop(guest, GUEST_STOPPED);
+}
+
+struct console *access_open_console(struct guest *guest)
+{
+	return console_open((struct console_input){ take_input, guest, take_escape });
 }
 
 void access_destroy_board(struct guest *guest)

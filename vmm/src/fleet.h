@@ -452,6 +452,9 @@ void access_work(struct seat *seat);
 /* The same after seat_call(): devices look for what came from outside. */
 void access_called(struct seat *seat);
 
+/* Connects the guest's serial port with the terminal; the user's escape key ends it. See console_open(). */
+struct console *access_open_console(struct guest *guest);
+
 /* Makes the devices of a Linux guest. */
 bool access_create_board(struct guest *guest, struct error *error);
 void access_destroy_board(struct guest *guest);

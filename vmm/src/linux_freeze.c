@@ -59,20 +59,6 @@ static void put(void *context, uint8_t byte)
 	hear(&maker->wish, (char)byte);
 }
 
-static size_t take_input(void *context, const uint8_t *bytes, size_t count)
-{
-	const struct guest *guest = context;
-
-	return board_input(guest->board, bytes, count);
-}
-
-static void take_escape(void *context)
-{
-	struct guest *guest = context;
-
-	guest_stop(guest, GUEST_STOPPED);
-}
-
 /* ---- writing it ---- */
 
 static bool write_files(struct maker *maker, struct error *error)
@@ -142,7 +128,7 @@ static bool run_and_freeze(struct maker *maker, struct fleet *fleet, struct erro
 
 	if (!fleet_launch(fleet, 0, &guest, error))
 		return false;
-	console = console_open((struct console_input){ take_input, guest, take_escape });
+	console = access_open_console(guest);
 	ready = wait_until_ready(maker, guest, error);
 	console_close(console);
 	return ready && freeze(maker, guest, error);

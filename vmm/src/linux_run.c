@@ -55,20 +55,6 @@ static unsigned snapshots(const struct linux_run *run)
 
 /* ---- one guest's console ---- */
 
-static size_t take_input(void *context, const uint8_t *bytes, size_t count)
-{
-	const struct guest *guest = context;
-
-	return board_input(guest->board, bytes, count);
-}
-
-static void take_escape(void *context)
-{
-	struct guest *guest = context;
-
-	guest_stop(guest, GUEST_STOPPED);
-}
-
 static void put_nothing(void *context, uint8_t byte)
 {
 	(void)context;
@@ -107,8 +93,7 @@ static bool run_guests(struct fleet *fleet, const struct linux_run *run, struct 
 	bool launched = launch_all(fleet, run, error);
 
 	if (launched && !several(run) && !run->json)
-		console = console_open((struct console_input){ take_input, fleet->guests,
-							       take_escape });
+		console = access_open_console(fleet->guests);
 	if (!launched || !fleet_wait(fleet, run->deadline_ns, run->stop))
 		fleet_stop(fleet, !launched || *run->stop ? GUEST_STOPPED : GUEST_TIMEOUT);
 	console_close(console);
