@@ -56,11 +56,15 @@ bool guest_done(struct seat *seat)
 
 bool guest_exit(struct seat *seat, uint64_t value)
 {
-	seat->owner->exit_value = value;
 	if (value == 0)
-		return guest_done(seat);
-	return guest_end(seat, GUEST_FAILED, "it exited with status %llu",
-			 (unsigned long long)value);
+		guest_done(seat);
+	else
+		guest_end(seat, GUEST_FAILED, "it exited with status %llu",
+			  (unsigned long long)value);
+	/* Another CPU may have come first. */
+	if (seat->owner->ended_by == seat)
+		seat->owner->exit_value = value;
+	return false;
 }
 
 /* Exceptions by their names: AMD APM Vol. 2, "Exception and interrupt vectors". */
@@ -107,14 +111,19 @@ static bool serve_exception(struct seat *seat, const struct gate_exit *exit)
 			 (unsigned long long)exit->error_code);
 }
 
-/* By the user, the time limit, or fleet.c: end_panicked. */
+/* By the user, the time limit, moment.c: go_back, or fleet.c: end_panicked. */
 static bool end_as_told(struct seat *seat, enum guest_status status)
 {
-	if (status == GUEST_FAILED)
+	switch (status) {
+	case GUEST_FAILED:
 		return access_end_panicked(seat);
-	return guest_end(seat, status,
-			 status == GUEST_TIMEOUT ? "it ran longer than its time limit" :
-						   "it was stopped");
+	case GUEST_TIMEOUT:
+		return guest_end(seat, status, "it ran longer than its time limit");
+	case GUEST_HOST_ERROR:
+		return guest_end(seat, status, "it could not be taken back to where it was");
+	default:
+		return guest_end(seat, status, "it was stopped");
+	}
 }
 
 /* KVM found no memory behind a page that the guest may use: it was cut off from its file. */
